@@ -1,0 +1,190 @@
+"""The backend contract: how layers and containers become volumes of a filesystem.
+
+The life of a volume
+--------------------
+A *volume* is a tree of files that a backend keeps under a kind and an id:
+
+    staging/<id>      writable, being filled; seen by nobody
+    layers/<id>       sealed: read-only for ever
+    containers/<id>   writable, a clone of a layer or empty
+
+An image is imported by filling a staging volume and sealing it:
+
+    backend.create(Volume("staging", id))
+    with backend.open(Volume("staging", id)) as tree: ...fill it...
+    backend.seal(Volume("staging", id), Volume("layers", id), record)
+
+A container is a clone, and a commit is a sealed snapshot of it:
+
+    backend.create(Volume("containers", c), parent=Volume("layers", id), record=record)
+    backend.snapshot(Volume("containers", c), Volume("layers", other), record)
+
+Layers and containers may then be removed in any order; no volume needs the one that it came
+from. A name is never reused for something else, so EEXIST is an error and never a reason to
+destroy; a volume that is gone already is removed successfully.
+
+Every volume carries a *record*: a few hundred bytes that the layer above wrote, kept beside
+the tree and never in it, from which a lost database can be rebuilt. A backend stores it
+and gives it back; it never reads it.
+
+A process that dies can leave volumes in `staging` and `removing`; `sweep` ends those that no
+living process works on. Nothing there was ever acknowledged to anyone.
+
+`tests/contract` states all of this as behaviour and runs over every backend.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import ClassVar, NamedTuple
+
+from backends.changes import Change
+
+STAGING = "staging"
+LAYERS = "layers"
+CONTAINERS = "containers"
+
+
+class Volume(NamedTuple):
+    """The name of a volume: its kind (STAGING, LAYERS or CONTAINERS) and its id (64 hex digits)."""
+
+    kind: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.id}"
+
+
+class Usage(NamedTuple):
+    """Bytes on disk that a volume refers to, and those that it alone holds; None where unknown."""
+
+    referenced: int | None
+    exclusive: int | None
+
+
+class Space(NamedTuple):
+    """Bytes of the filesystem that holds the volumes."""
+
+    total: int
+    free: int
+
+
+class Found(NamedTuple):
+    """A volume met on disk: its record, if it has one, and what is wrong with it, or None."""
+
+    volume: Volume
+    record: bytes | None
+    problem: str | None
+
+
+Edit = Callable[[str], None]
+
+
+class Backend(ABC):
+    """Keeps volumes. The module's docstring tells their life; each method says its promises.
+
+    Any number of processes may use one pool at once, each with a Backend of its own.
+    Every method raises `Unavailable` when the pool has gone away under it, and `NoSpace` when
+    the disk is full; after an error nothing is left of the volume that was to be made.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def create(self, volume: Volume, parent: Volume | None = None, record: bytes = b"") -> None:
+        """Make a writable volume: empty (its root is 0755, 0:0), or a clone of the sealed `parent`.
+
+        O(1) whatever the parent weighs. Raises VolumeExists (nothing is destroyed) and
+        VolumeNotFound for the parent.
+        """
+
+    @abstractmethod
+    def seal(self, volume: Volume, target: Volume, record: bytes = b"") -> None:
+        """Turn the staging `volume` into the sealed `target`.
+
+        On return `target` is read-only and durable (whole after a power cut), and `volume` is
+        gone. `target` is never seen half-made. Raises VolumeExists, VolumeNotFound.
+        """
+
+    @abstractmethod
+    def snapshot(
+        self, source: Volume, target: Volume, record: bytes = b"", edit: Edit | None = None
+    ) -> list[str]:
+        """Make the sealed `target` a copy of a container's volume, which may be in use meanwhile.
+
+        The source stays as it was, and either can be removed in any order afterwards. `edit` gets
+        the path of the writable copy before it is sealed. Durable on return; O(1) in the size of
+        the image. Returns the paths of nested subvolumes whose contents were copied in.
+        Raises VolumeExists, VolumeNotFound.
+        """
+
+    @abstractmethod
+    def remove(self, volume: Volume) -> None:
+        """Remove the volume with anything nested in it; success if it is gone already.
+
+        Raises VolumeBusy, naming process or mount, while anything in any mount namespace
+        uses it; then nothing has changed.
+        """
+
+    @abstractmethod
+    def open(self, volume: Volume) -> AbstractContextManager[str]:
+        """The path of the tree while the context lasts; not writable if the volume is sealed.
+
+        Opens nest and run side by side. The path may differ each time. Raises VolumeNotFound.
+        """
+
+    @abstractmethod
+    def path(self, volume: Volume) -> str:
+        """A path at which the tree can be bind-mounted for longer than an `open`."""
+
+    @abstractmethod
+    def changes(self, volume: Volume, base: Volume | None) -> Iterator[Change]:
+        """The exact changes from the sealed `base` (None: an empty tree) to `volume`.
+
+        In byte order of paths, streaming. A live volume is read as it was when the call
+        began, where the filesystem can do that. Raises VolumeNotFound, and ChangesError where a
+        tree cannot be read.
+        """
+
+    @abstractmethod
+    def usage(self, volume: Volume) -> Usage:
+        """What the volume takes on disk, as far as the filesystem keeps count. Never walks."""
+
+    @abstractmethod
+    def limit(self, volume: Volume, size: int | None) -> None:
+        """Bound what a container may add to its image to `size` bytes; None lifts the bound.
+
+        Raises NotSupported, saying how to get quotas, where there are none.
+        """
+
+    @abstractmethod
+    def describe(self, volume: Volume, record: bytes) -> None:
+        """Replace the volume's record, atomically and durably."""
+
+    @abstractmethod
+    def volumes(self) -> Iterator[Found]:
+        """Every layer and container on disk; what is broken is told in `problem`, never raised."""
+
+    @abstractmethod
+    def leftovers(self) -> list[str]:
+        """Names under `staging` and `removing` that no living process works on."""
+
+    @abstractmethod
+    def sweep(self) -> list[str]:
+        """Destroy the leftovers; returns their names."""
+
+    @abstractmethod
+    def quarantine(self, volume: Volume) -> str:
+        """Put a volume aside, out of every listing, as it is; returns its new path."""
+
+    @abstractmethod
+    def space(self) -> Space:
+        """The size of the pool's filesystem and what is free in it."""
+
+    @abstractmethod
+    def info(self) -> dict[str, str]:
+        """What an administrator wants to know of the pool: label -> text, in the order to print."""
+
+    @abstractmethod
+    def warnings(self) -> list[str]:
+        """What is about to go wrong with the pool, a line each."""

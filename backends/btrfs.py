@@ -1,0 +1,427 @@
+"""Volumes as btrfs subvolumes, over btrfsutil.
+
+A sealed volume is a read-only snapshot made by one ioctl: the kernel writes the source's dirty
+pages, commits the transaction, and only then is the name there. The read-only flag is never
+flipped: a flip alone left files of size 0 after a power cut.
+
+A record begins with one line of our own: the layer that the volume was cloned from and the
+moment of the clone. Changes between volumes are judged by it (see `_settled`).
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from backends import btrfs_ioctl, busy
+from backends.base import LAYERS, STAGING, Backend, Edit, Found, Space, Usage, Volume
+from backends.changes import Change, walk
+from backends.errors import (
+    BackendError,
+    NotSupported,
+    Unavailable,
+    VolumeBusy,
+    VolumeExists,
+    VolumeNotFound,
+    from_os_error,
+)
+from backends.layout import Layout
+
+try:
+    import btrfsutil
+except ImportError as missing:
+    raise Unavailable(
+        "the btrfs backend needs the Python package btrfsutil: install libbtrfsutil-dev, gcc and"
+        " python3-dev, then pip install 'btrfsutil>=6.10,<6.13'"
+    ) from missing
+
+CLOCK_MARGIN = 100_000_000
+"""Nanoseconds by which a ctime may lag behind the clock: coarse ticks are 1 to 10 ms."""
+
+
+def prepare(base: str) -> None:
+    """Make the pool at `base`, itself a subvolume, so that no snapshot of the host holds it.
+
+    Idempotent. Raises Unavailable where `base` cannot be one.
+    """
+    try:
+        if not os.path.lexists(base):
+            btrfsutil.create_subvolume(base)
+            os.chmod(base, 0o700)
+        if not btrfs_ioctl.is_subvolume(base):
+            raise Unavailable(f"{base} is in the way: it is not a btrfs subvolume; move it")
+        Layout(base).make()
+    except OSError as error:
+        raise from_os_error(error, f"make a btrfs pool at {base}") from error
+
+
+class BtrfsBackend(Backend):
+    """See the contract. `base` is a prepared pool; `ours` if its filesystem serves nothing else."""
+
+    name = "btrfs"
+
+    def __init__(self, base: str, *, ours: bool = False) -> None:
+        self._layout = Layout(base)
+        self._ours = ours
+
+    @contextlib.contextmanager
+    def _doing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not btrfs_ioctl.is_subvolume(f"{self._layout.base}") or not os.path.isdir(
+                f"{self._layout.base}/{STAGING}"
+            ):
+                raise Unavailable(
+                    f"cannot {what}: the pool at {self._layout.base} is not mounted any more"
+                ) from error
+            raise from_os_error(error, what) from error
+
+    # Making
+
+    def create(self, volume: Volume, parent: Volume | None = None, record: bytes = b"") -> None:
+        path = self._layout.path(volume)
+        with self._doing(f"create {volume}"):
+            if os.path.lexists(path):
+                raise VolumeExists(f"cannot create {volume}: it exists already")
+            if parent is not None and not os.path.lexists(self._layout.path(parent)):
+                raise VolumeNotFound(f"cannot create {volume}: {parent} is not on disk")
+            if volume.kind == STAGING:
+                self._layout.hold(volume.id)
+            head = {"origin": parent and parent.id, "cloned": time.time_ns()}
+            with self._recorded(volume, head, record, durable=False):
+                if parent is None:
+                    btrfsutil.create_subvolume(path)
+                    os.chmod(path, 0o755)
+                else:
+                    btrfsutil.create_snapshot(self._layout.path(parent), path)
+
+    def seal(self, volume: Volume, target: Volume, record: bytes = b"") -> None:
+        with self._doing(f"seal {volume} as {target}"):
+            self._publish(self._layout.path(volume), target, self._head(volume), record)
+            self._destroy(self._layout.path(volume))
+            self._layout.drop_record(volume)
+            self._layout.release(volume.id)
+
+    def snapshot(
+        self, source: Volume, target: Volume, record: bytes = b"", edit: Edit | None = None
+    ) -> list[str]:
+        with self._doing(f"snapshot {source} as {target}"):
+            path = self._layout.path(source)
+            nested = self._nested(path)
+            if edit is None and not nested:
+                self._publish(path, target, self._head(source), record)
+                return []
+            with self._layout.working(target.id) as staging:
+                btrfsutil.create_snapshot(path, staging)
+                try:
+                    for inner in nested:
+                        self._copy_nested(path, staging, inner)
+                    if edit is not None:
+                        edit(staging)
+                    self._publish(staging, target, self._head(source), record)
+                finally:
+                    self._destroy(staging)
+            return nested
+
+    def _publish(self, source: str, target: Volume, head: dict[str, Any], record: bytes) -> None:
+        path = self._layout.path(target)
+        if os.path.lexists(path):
+            raise VolumeExists(f"cannot make {target}: it exists already")
+        with self._recorded(target, head, record, durable=True):
+            btrfsutil.create_snapshot(source, path, read_only=True)
+
+    @contextlib.contextmanager
+    def _recorded(
+        self, volume: Volume, head: dict[str, Any], record: bytes, *, durable: bool
+    ) -> Iterator[None]:
+        """Write the record, then make the volume; the record goes again if that fails.
+
+        The transaction that the snapshot commits carries the record's name with it.
+        """
+        line = json.dumps(head).encode() + b"\n"
+        self._layout.add_record(volume, line + record, durable=durable)
+        try:
+            yield
+        except BaseException:
+            self._layout.drop_record(volume)
+            raise
+
+    def _head(self, volume: Volume) -> dict[str, Any]:
+        line = (self._layout.record(volume) or b"").partition(b"\n")[0]
+        try:
+            head = json.loads(line)
+        except ValueError:
+            return {}
+        return head if isinstance(head, dict) else {}
+
+    # Nested subvolumes
+
+    def _nested(self, path: str) -> list[str]:
+        """Paths of the subvolumes nested in the one at `path`, outer ones first."""
+        with btrfsutil.SubvolumeIterator(path) as inner:
+            return [name for name, _ in inner]
+
+    def _copy_nested(self, source: str, staging: str, inner: str) -> None:
+        from backends.copy import copy_tree
+        from backends.tree import open_directory
+
+        frozen = f"{staging}-{secrets.token_hex(4)}"
+        live = open_directory(source, inner)
+        try:
+            btrfsutil.create_snapshot(live, frozen, read_only=True)
+        finally:
+            os.close(live)
+        try:
+            parent, _, name = inner.rpartition("/")
+            outer = open_directory(staging, parent)
+            try:
+                os.rmdir(name, dir_fd=outer)
+                os.mkdir(name, 0o700, dir_fd=outer)
+                copy_tree(frozen, f"/proc/self/fd/{outer}/{name}")
+            finally:
+                os.close(outer)
+        finally:
+            self._destroy(frozen)
+
+    # Removing
+
+    def remove(self, volume: Volume) -> None:
+        path = self._layout.path(volume)
+        with self._doing(f"remove {volume}"):
+            try:
+                device = os.lstat(path).st_dev
+            except FileNotFoundError:
+                device = None
+            if device is not None:
+                users = busy.users(str(volume), device)
+                if users:
+                    raise VolumeBusy(f"cannot remove {volume}: {'; '.join(users)}")
+                self._take_away(volume, path)
+            self._layout.drop_record(volume)
+            if volume.kind == STAGING:
+                self._layout.release(volume.id)
+
+    def _take_away(self, volume: Volume, path: str) -> None:
+        # A read-only subvolume cannot be renamed, and has nothing nested to take a second step.
+        if volume.kind != LAYERS:
+            aside = self._layout.removing(volume)
+            try:
+                os.rename(path, aside)
+            except FileNotFoundError:
+                return
+            path = aside
+        self._destroy(path)
+
+    def _destroy(self, path: str) -> None:
+        """Destroy the subvolume at `path`, nested ones first; success if another process did."""
+        with contextlib.suppress(FileNotFoundError):
+            if not btrfs_ioctl.is_subvolume(path):
+                os.lstat(path)
+                raise BackendError(f"{path} is not a subvolume: move it out of the pool by hand")
+            for inner in self._nested(path):
+                # Within what is being destroyed, a read-only subvolume would keep its children.
+                btrfsutil.set_subvolume_read_only(f"{path}/{inner}", False)
+            btrfsutil.delete_subvolume(path, recursive=True)
+
+    # Reading
+
+    def path(self, volume: Volume) -> str:
+        return self._layout.path(volume)
+
+    @contextlib.contextmanager
+    def open(self, volume: Volume) -> Iterator[str]:
+        path = self._layout.path(volume)
+        with self._doing(f"open {volume}"):
+            os.lstat(path)
+        yield path
+
+    def changes(self, volume: Volume, base: Volume | None) -> Iterator[Change]:
+        settled = self._settled(volume, base) if base else 0
+        with contextlib.ExitStack() as stack:
+            with self._doing(f"compare {volume}"):
+                trees = []
+                for tree in (volume, base):
+                    trees.append(tree and stack.enter_context(self._frozen(tree)))
+            new, old = trees
+            assert new is not None
+            yield from walk(old, new, settled=settled, is_stub=_is_stub)
+
+    @contextlib.contextmanager
+    def _frozen(self, volume: Volume) -> Iterator[str]:
+        """A path of the tree that does not change: of a writable volume, a passing snapshot."""
+        path = self._layout.path(volume)
+        os.lstat(path)
+        if volume.kind == LAYERS:
+            yield path
+            return
+        with self._layout.working(f"{volume.id}-{secrets.token_hex(4)}") as staging:
+            btrfsutil.create_snapshot(path, staging, read_only=True)
+            try:
+                yield staging
+            finally:
+                self._destroy(staging)
+
+    def _settled(self, volume: Volume, base: Volume) -> int:
+        """The time (ns) before which both trees were one tree, 0 if no record proves one.
+
+        An inode whose ctime is older on both sides has not changed since they parted.
+        """
+        since: dict[str, int] = {}
+        for step, cloned in self._descent(base):
+            since[step] = cloned
+        for step, cloned in self._descent(volume):
+            if step in since:
+                return max(0, min(cloned, since[step]) - CLOCK_MARGIN)
+        return 0
+
+    def _descent(self, volume: Volume) -> Iterator[tuple[str, int]]:
+        """Each layer at or above the volume, with the earliest clone on the way to it."""
+        earliest = time.time_ns()
+        step = volume
+        while True:
+            yield step.id, earliest
+            head = self._head(step)
+            origin, cloned = head.get("origin"), head.get("cloned")
+            if not isinstance(origin, str) or not isinstance(cloned, int):
+                return
+            earliest = min(earliest, cloned)
+            step = Volume(LAYERS, origin)
+
+    # Accounting
+
+    def usage(self, volume: Volume) -> Usage:
+        with self._doing(f"measure {volume}"), self._descriptor(volume) as descriptor:
+            if btrfs_ioctl.quota_mode(btrfs_ioctl.fsid(descriptor)) is None:
+                return Usage(None, None)
+            number = btrfsutil.subvolume_id(descriptor)
+            counted = btrfs_ioctl.qgroup_info(descriptor, number)
+            return Usage(*counted) if counted else Usage(None, None)
+
+    def limit(self, volume: Volume, size: int | None) -> None:
+        with self._doing(f"limit {volume}"), self._descriptor(volume) as descriptor:
+            mode = self._quota_mode(descriptor)
+            number = btrfsutil.subvolume_id(descriptor)
+            if mode == "qgroup" and size is not None:
+                # A full qgroup counts the image too; a simple one only what is written from now on.
+                counted = btrfs_ioctl.qgroup_info(descriptor, number)
+                size += counted.referenced if counted else 0
+            btrfs_ioctl.limit_referenced(descriptor, number, size)
+
+    def _quota_mode(self, descriptor: int) -> str:
+        mode = btrfs_ioctl.quota_mode(btrfs_ioctl.fsid(descriptor))
+        if mode is None and self._ours:
+            self.enable_quota()
+            mode = "squota"
+        if mode is None:
+            raise NotSupported(
+                "quotas are off on this filesystem: cowshed init --quota turns simple quotas on"
+                " (kernel >= 6.7; older btrfs-progs then refuse the filesystem)"
+            )
+        return mode
+
+    def enable_quota(self) -> None:
+        """Turn on simple quotas if no quotas are on. Raises NotSupported before Linux 6.7."""
+        descriptor = os.open(self._layout.base, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            uuid = btrfs_ioctl.fsid(descriptor)
+            if btrfs_ioctl.quota_mode(uuid) is not None:
+                return
+            try:
+                btrfs_ioctl.enable_simple_quota(descriptor)
+            except OSError as error:
+                raise NotSupported(
+                    f"this kernel has no simple quotas ({error.strerror}): they need"
+                    " Linux 6.7; btrfs quota enable turns full quotas on"
+                ) from error
+            if btrfs_ioctl.quota_mode(uuid) != "squota":
+                raise NotSupported("the kernel did not turn simple quotas on")
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _descriptor(self, volume: Volume) -> Iterator[int]:
+        descriptor = os.open(self._layout.path(volume), os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    # Keeping
+
+    def describe(self, volume: Volume, record: bytes) -> None:
+        with self._doing(f"describe {volume}"):
+            os.lstat(self._layout.path(volume))
+            line = json.dumps(self._head(volume)).encode() + b"\n"
+            self._layout.replace_record(volume, line + record)
+
+    def volumes(self) -> Iterator[Found]:
+        with self._doing("list the volumes"):
+            for volume in self._layout.found():
+                record = self._layout.record(volume)
+                kept = None if record is None else record.partition(b"\n")[2]
+                yield Found(volume, kept, self._problem(volume, record))
+
+    def _problem(self, volume: Volume, record: bytes | None) -> str | None:
+        path = self._layout.path(volume)
+        if not btrfs_ioctl.is_subvolume(path):
+            return "it is not a subvolume"
+        if record is None:
+            return "it has no record"
+        if volume.kind == LAYERS and not btrfsutil.get_subvolume_read_only(path):
+            return "it is a layer and yet writable"
+        return None
+
+    def leftovers(self) -> list[str]:
+        with self._doing("look for leftovers"), self._layout.unowned() as names:
+            return names
+
+    def sweep(self) -> list[str]:
+        with self._doing("sweep"), self._layout.unowned() as names:
+            for name in names:
+                self._destroy(f"{self._layout.base}/{name}")
+                kind, _, identity = name.partition("/")
+                self._layout.drop_record(Volume(kind, identity)) if kind == STAGING else None
+            return names
+
+    def quarantine(self, volume: Volume) -> str:
+        with self._doing(f"put {volume} aside"):
+            path, aside = self._layout.path(volume), self._layout.quarantined(volume)
+            if volume.kind == LAYERS and btrfs_ioctl.is_subvolume(path):
+                # A read-only subvolume cannot be renamed; its snapshot is the same tree.
+                btrfsutil.create_snapshot(path, aside, read_only=True)
+                self._destroy(path)
+            else:
+                os.rename(path, aside)
+            record = self._layout.record(volume)
+            if record is not None:
+                with open(f"{aside}.record", "xb") as file:
+                    file.write(record)
+                self._layout.drop_record(volume)
+            return aside
+
+    def space(self) -> Space:
+        with self._doing("measure the pool"):
+            counts = os.statvfs(self._layout.base)
+            return Space(counts.f_blocks * counts.f_frsize, counts.f_bavail * counts.f_frsize)
+
+    def info(self) -> dict[str, str]:
+        with self._doing("describe the pool"):
+            descriptor = os.open(self._layout.base, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                uuid = btrfs_ioctl.fsid(descriptor)
+            finally:
+                os.close(descriptor)
+            quota = {None: "off", "squota": "simple", "qgroup": "full"}
+            return {"Filesystem UUID": uuid, "Quotas": quota[btrfs_ioctl.quota_mode(uuid)]}
+
+    def warnings(self) -> list[str]:
+        return []
+
+
+def _is_stub(status: os.stat_result) -> bool:
+    """Whether a directory stands for a nested subvolume that the snapshot left out."""
+    return status.st_ino == btrfs_ioctl.EMPTY_SUBVOL_DIR_OBJECTID

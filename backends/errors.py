@@ -1,0 +1,66 @@
+"""What a backend may raise.
+
+One class for each thing that can go wrong, so that a caller decides by type and never by
+text. The message of every error is one line for a person: what is wrong, with which thing,
+and what to do about it.
+"""
+
+import errno
+import os
+
+
+class CowshedError(Exception):
+    """The root of every error that cowshed raises on purpose; its text is shown as it is."""
+
+
+class BackendError(CowshedError):
+    """A storage operation failed."""
+
+
+class VolumeExists(BackendError):
+    """The volume to be made is there already; nothing was changed."""
+
+
+class VolumeNotFound(BackendError):
+    """The volume is not on disk."""
+
+
+class VolumeBusy(BackendError):
+    """A process or a mount holds the volume; the message names it."""
+
+
+class NoSpace(BackendError):
+    """The disk, or the volume's quota, is full."""
+
+
+class NotSupported(BackendError):
+    """This backend, kernel or filesystem cannot do it; the message says what could."""
+
+
+class Unavailable(BackendError):
+    """The backend cannot work here: a package, a privilege or the pool itself is missing."""
+
+
+def from_os_error(error: OSError, doing: str) -> BackendError:
+    """The typed error for what the kernel answered while `doing` something to a volume.
+
+    `doing` reads after "cannot", and names the volume: "create containers/4f…".
+    """
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    match error.errno:
+        case errno.ENOSPC:
+            return NoSpace(f"cannot {doing}: the disk is full; free space or grow the pool")
+        case errno.EDQUOT:
+            return NoSpace(f"cannot {doing}: the volume's quota is full")
+        case errno.EEXIST | errno.ENOTEMPTY:
+            return VolumeExists(f"cannot {doing}: it exists already")
+        case errno.ENOENT:
+            return VolumeNotFound(f"cannot {doing}: it is not on disk")
+        case errno.EBUSY | errno.ETXTBSY:
+            return VolumeBusy(f"cannot {doing}: it is in use")
+        case errno.EPERM | errno.EACCES:
+            return Unavailable(f"cannot {doing}: permission denied; run as root")
+        case errno.EROFS:
+            return Unavailable(f"cannot {doing}: the filesystem is mounted read-only")
+        case _:
+            return BackendError(f"cannot {doing}: {reason}")

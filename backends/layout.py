@@ -1,0 +1,150 @@
+"""The directories that the backends on plain paths share, and the records beside the volumes.
+
+<base>/layers/<id>  containers/<id>    volumes
+<base>/staging/<id>                    being made; flock on the directory says by a living process
+<base>/removing/<name>                 half-removed
+<base>/records/<kind>/<id>             what the layer above wrote of the volume
+<base>/quarantine/<kind>-<id>          put aside by a repair
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+
+from backends.base import CONTAINERS, LAYERS, STAGING, Volume
+
+REMOVING = "removing"
+QUARANTINE = "quarantine"
+RECORDS = "records"
+DIRECTORIES = (
+    STAGING,
+    LAYERS,
+    CONTAINERS,
+    REMOVING,
+    QUARANTINE,
+    RECORDS,
+    f"{RECORDS}/{STAGING}",
+    f"{RECORDS}/{LAYERS}",
+    f"{RECORDS}/{CONTAINERS}",
+)
+
+
+class Layout:
+    """Paths below `base`; makes and removes records, and holds the lock on `staging`."""
+
+    def __init__(self, base: str) -> None:
+        self.base = base
+        self._working: dict[str, int] = {}
+
+    def make(self) -> None:
+        """Make the directories that are not there yet. Raises OSError."""
+        for name in DIRECTORIES:
+            os.makedirs(f"{self.base}/{name}", mode=0o700, exist_ok=True)
+
+    def path(self, volume: Volume) -> str:
+        return f"{self.base}/{volume.kind}/{volume.id}"
+
+    def removing(self, volume: Volume) -> str:
+        """A fresh path under `removing` for the volume."""
+        return f"{self.base}/{REMOVING}/{volume.kind}-{volume.id}-{secrets.token_hex(4)}"
+
+    def quarantined(self, volume: Volume) -> str:
+        """A fresh path under `quarantine` for the volume."""
+        path = f"{self.base}/{QUARANTINE}/{volume.kind}-{volume.id}"
+        return f"{path}-{secrets.token_hex(4)}" if os.path.lexists(path) else path
+
+    # What is in `staging` belongs to whoever holds a shared lock on the directory.
+
+    def hold(self, name: str) -> None:
+        """Say that this process works on `staging/<name>`, until `release` or its end."""
+        if name not in self._working:
+            self._working[name] = self._locked(fcntl.LOCK_SH)
+
+    def release(self, name: str) -> None:
+        """Say that `staging/<name>` is finished with; success if it never was held."""
+        descriptor = self._working.pop(name, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def working(self, name: str) -> Iterator[str]:
+        """Hold `staging/<name>` while the context lasts; gives its path."""
+        self.hold(name)
+        try:
+            yield f"{self.base}/{STAGING}/{name}"
+        finally:
+            self.release(name)
+
+    @contextlib.contextmanager
+    def unowned(self) -> Iterator[list[str]]:
+        """What in `staging` and `removing` nobody works on, nor begins to while this lasts."""
+        found = [f"{REMOVING}/{name}" for name in sorted(os.listdir(f"{self.base}/{REMOVING}"))]
+        try:
+            descriptor = self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield found
+            return
+        try:
+            staging = sorted(os.listdir(f"{self.base}/{STAGING}"))
+            yield [f"{STAGING}/{name}" for name in staging] + found
+        finally:
+            os.close(descriptor)
+
+    def _locked(self, how: int) -> int:
+        descriptor = os.open(f"{self.base}/{STAGING}", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, how)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _record(self, volume: Volume) -> str:
+        return f"{self.base}/{RECORDS}/{volume.kind}/{volume.id}"
+
+    def add_record(self, volume: Volume, record: bytes, *, durable: bool = True) -> None:
+        """Write the record of a volume that is about to be made. Raises FileExistsError."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(self._record(volume), flags, 0o600)
+        try:
+            os.write(descriptor, record)
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def replace_record(self, volume: Volume, record: bytes) -> None:
+        """Put another record in place of the volume's, atomically and durably."""
+        path = self._record(volume)
+        fresh = f"{self.base}/{RECORDS}/{volume.kind}-{volume.id}-{secrets.token_hex(4)}"
+        try:
+            with open(fresh, "xb") as file:
+                file.write(record)
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(fresh, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(fresh)
+            raise
+
+    def record(self, volume: Volume) -> bytes | None:
+        """The volume's record, None if there is none."""
+        try:
+            with open(self._record(volume), "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def drop_record(self, volume: Volume) -> None:
+        """Remove the volume's record; success if there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._record(volume))
+
+    def found(self) -> Iterator[Volume]:
+        """Every name under `layers` and `containers`, whatever it is."""
+        for kind in (LAYERS, CONTAINERS):
+            for name in sorted(os.listdir(f"{self.base}/{kind}")):
+                yield Volume(kind, name)

@@ -1,0 +1,107 @@
+"""Compares graph and disk, and repairs.
+
+Repair never deletes the last copy of anything. What was never acknowledged goes (rows of dead
+processes, leftovers of the backend); a volume without a row is put aside in quarantine and named;
+an image or container whose volume is gone is named, and stays until the user removes it.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from backends.base import CONTAINERS, LAYERS, Found, Volume
+from backends.errors import VolumeNotFound
+from imagegraph.model import Problem
+
+if TYPE_CHECKING:
+    from imagegraph.store import Store
+
+
+def check(store: "Store", *, repair: bool = False) -> list[Problem]:
+    """Everything that is wrong with the store; `repair` mends what can be mended.
+
+    Raises BackendError, StoreError if the store cannot be read at all.
+    """
+    found = [*_database(store), *_half_done(store, repair), *_leftovers(store, repair)]
+    # The disk is read before the graph: a volume made meanwhile then has its row already.
+    disk = list(store.backend.volumes())
+    for table, kind in (("layers", LAYERS), ("containers", CONTAINERS)):
+        known = store.graph.known(table)
+        there = [met for met in disk if met.volume.kind == kind]
+        found += _missing(store, kind, known, {met.volume.id for met in there})
+        for met in there:
+            if met.volume.id not in known:
+                found += _stray(store, met.volume, repair)
+            elif met.problem and known[met.volume.id] == "ready":
+                found.append(_damaged(store, met, repair))
+    return found
+
+
+def _database(store: "Store") -> Iterator[Problem]:
+    for fault in store.graph.faults():
+        yield Problem("graph", fault, "put a copy of the database back", False)
+
+
+def _half_done(store: "Store", repair: bool) -> Iterator[Problem]:
+    for table, id, state, owner in store.graph.undone():
+        if not store.owner.lives(owner):
+            yield Problem(f"{table}/{id}", f"left {state} by a process that died", "end it", repair)
+    if repair:
+        store.reap()
+
+
+def _leftovers(store: "Store", repair: bool) -> list[Problem]:
+    names = store.backend.sweep() if repair else store.backend.leftovers()
+    return [
+        Problem(name, "left behind by a process that died", "remove it", repair) for name in names
+    ]
+
+
+def _missing(
+    store: "Store", kind: str, known: dict[str, str], there: set[str]
+) -> Iterator[Problem]:
+    for id, state in known.items():
+        # Asked again, because it may have been made or removed since the disk was read.
+        if state != "ready" or id in there or _is_there(store, Volume(kind, id)):
+            continue
+        if store.graph.known(kind).get(id) == "ready":
+            remedy = "its files are lost: remove it with rm or rmi, or put the volume back"
+            yield Problem(f"{kind}/{id}", "its volume is not on disk", remedy, False)
+
+
+def _stray(store: "Store", volume: Volume, repair: bool) -> Iterator[Problem]:
+    # A volume goes before its row does, so what is still there has no row and will have none.
+    if not _is_there(store, volume):
+        return
+    what = "a volume that the graph does not know"
+    if repair:
+        where = store.backend.quarantine(volume)
+        yield Problem(str(volume), what, f"moved to {where}", True)
+    else:
+        yield Problem(str(volume), what, "put it aside", False)
+
+
+def _is_there(store: "Store", volume: Volume) -> bool:
+    try:
+        with store.backend.open(volume):
+            return True
+    except VolumeNotFound:
+        return False
+
+
+def _damaged(store: "Store", met: Found, repair: bool) -> Problem:
+    where, what = str(met.volume), met.problem or ""
+    if met.record is not None:
+        return Problem(where, what, "do not trust its contents: remove it and make it anew", False)
+    if repair:
+        _describe_again(store, met.volume)
+    return Problem(where, what, "write its record again", repair)
+
+
+def _describe_again(store: "Store", volume: Volume) -> None:
+    from imagegraph.store import container_record
+
+    if volume.kind == LAYERS:
+        for image in store.graph.images_on(volume.id):
+            store.describe(image)
+    elif container := store.graph.container_by_prefix(volume.id):
+        store.backend.describe(volume, container_record(container))

@@ -1,0 +1,320 @@
+"""The forest, the tags and the containers, in SQLite: questions and single-row changes.
+
+The graph is the source of truth and the disk follows it. Nothing here touches a volume, and no
+transaction is open while anything else does: `writing` brackets a few statements and no more.
+What is not `ready` is answered to nobody but `undone`.
+"""
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+from imagegraph.errors import Ambiguous, StoreError
+from imagegraph.model import Container, Image, Layer
+from imagegraph.reference import Reference
+from imagegraph.schema import migrate
+
+PATIENCE = 60.0
+"""Seconds to wait for another process's transaction; each lasts milliseconds."""
+
+_LAYER = "id, parent, created, size, diff_id, chain_id"
+_IMAGE = "id, layer, parent, created, config, digest"
+_CONTAINER = "id, name, image, created, size, options"
+
+
+class Graph:
+    """One connection to a store's database."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._database = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+            self._database.execute("PRAGMA foreign_keys = ON")
+            self._database.execute("PRAGMA synchronous = FULL")
+            migrate(self._database, path)
+        except sqlite3.Error as error:
+            raise database_error(error, path) from error
+        self._path = path
+
+    def close(self) -> None:
+        self._database.close()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """One durable transaction: what changes within it becomes visible whole or not at all."""
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            finally:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.Error as error:
+            raise database_error(error, self._path) from error
+
+    def _rows(self, statement: str, *arguments: object) -> list[Any]:
+        try:
+            return self._database.execute(statement, arguments).fetchall()
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.Error as error:
+            raise database_error(error, self._path) from error
+
+    # Settings
+
+    def setting(self, key: str) -> str | None:
+        rows = self._rows("SELECT value FROM settings WHERE key = ?", key)
+        return rows[0][0] if rows else None
+
+    def set_setting(self, key: str, value: str) -> None:
+        self._rows("INSERT OR REPLACE INTO settings VALUES (?, ?)", key, value)
+
+    # Layers
+
+    def add_layer(self, id: str, parent: str | None, created: int, owner: int) -> None:
+        """A row in state `creating`, which `ready_layer` completes."""
+        statement = (
+            "INSERT INTO layers (id, parent, created, state, owner) VALUES (?, ?, ?, 'creating', ?)"
+        )
+        self._rows(statement, id, parent, created, owner)
+
+    def ready_layer(self, id: str, size: int | None) -> None:
+        statement = "UPDATE layers SET state = 'ready', owner = NULL, size = ? WHERE id = ?"
+        self._rows(statement, size, id)
+
+    def doom_layer(self, id: str, owner: int) -> None:
+        """State `removing`; what it stood on is no longer held by it."""
+        statement = "UPDATE layers SET state = 'removing', owner = ?, parent = NULL WHERE id = ?"
+        self._rows(statement, owner, id)
+
+    def set_layer_size(self, id: str, size: int) -> None:
+        self._rows("UPDATE layers SET size = ? WHERE id = ? AND size IS NULL", size, id)
+
+    def layers(self) -> list[Layer]:
+        return [
+            Layer(*row) for row in self._rows(f"SELECT {_LAYER} FROM layers WHERE state = 'ready'")
+        ]
+
+    def chain(self, layer: str) -> list[Layer]:
+        """The layer and all below it, the layer itself first."""
+        statement = f"""
+            WITH RECURSIVE chain (depth, {_LAYER}) AS (
+                SELECT 0, {_LAYER} FROM layers WHERE id = ?
+                UNION ALL
+                SELECT chain.depth + 1, layers.id, layers.parent, layers.created, layers.size,
+                    layers.diff_id, layers.chain_id
+                FROM chain JOIN layers ON layers.id = chain.parent)
+            SELECT {_LAYER} FROM chain ORDER BY depth"""
+        return [Layer(*row) for row in self._rows(statement, layer)]
+
+    def layer_is_needed(self, id: str) -> bool:
+        """Whether an image has the layer on top, or another layer stands on it (in any state)."""
+        statement = """
+            SELECT EXISTS (SELECT 1 FROM images WHERE layer = ?1)
+                OR EXISTS (SELECT 1 FROM layers WHERE parent = ?1 AND state != 'removing')"""
+        return bool(self._rows(statement, id)[0][0])
+
+    # Images
+
+    def add_image(self, image: Image, form: str) -> None:
+        statement = f"INSERT INTO images ({_IMAGE}, format) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        self._rows(statement, *image, form)
+
+    def drop_image(self, id: str) -> None:
+        self._rows("DELETE FROM images WHERE id = ?", id)
+
+    def images(self) -> list[Image]:
+        """Every image, the newest first."""
+        rows = self._rows(f"SELECT {_IMAGE} FROM images ORDER BY created DESC, id")
+        return [Image(*row) for row in rows]
+
+    def image(self, id: str) -> Image | None:
+        rows = self._rows(f"SELECT {_IMAGE} FROM images WHERE id = ?", id)
+        return Image(*rows[0]) if rows else None
+
+    def image_format(self, id: str) -> str:
+        form = self._rows("SELECT format FROM images WHERE id = ?", id)[0][0]
+        assert isinstance(form, str)
+        return form
+
+    def images_on(self, layer: str) -> list[Image]:
+        """The images that have the layer on top, the oldest first."""
+        statement = f"SELECT {_IMAGE} FROM images WHERE layer = ? ORDER BY created, id"
+        return [Image(*row) for row in self._rows(statement, layer)]
+
+    def image_by_prefix(self, prefix: str) -> Image | None:
+        """The one image whose id or config digest begins with the digits. Raises Ambiguous."""
+        statement = f"""
+            SELECT {_IMAGE} FROM images WHERE id >= ?1 AND id < ?1 || 'g'
+            UNION SELECT {_IMAGE} FROM images
+            WHERE digest >= 'sha256:' || ?1 AND digest < 'sha256:' || ?1 || 'g' LIMIT 6"""
+        found = [Image(*row) for row in self._rows(statement, prefix)]
+        _refuse_ambiguity(prefix, "images", [image.id[:12] for image in found])
+        return found[0] if found else None
+
+    def image_with_tag(self, repository: str, tag: str) -> Image | None:
+        statement = f"""
+            SELECT {_IMAGE} FROM images WHERE id =
+                (SELECT image FROM tags WHERE repository = ? AND tag = ?)"""
+        rows = self._rows(statement, repository, tag)
+        return Image(*rows[0]) if rows else None
+
+    def children(self, image: str) -> list[str]:
+        """Ids of the images that were committed from this one."""
+        return [row[0] for row in self._rows("SELECT id FROM images WHERE parent = ?", image)]
+
+    def parents(self) -> set[str]:
+        """Ids of all images that others were committed from."""
+        statement = "SELECT DISTINCT parent FROM images WHERE parent IS NOT NULL"
+        return {row[0] for row in self._rows(statement)}
+
+    # Tags
+
+    def tags(self, image: str) -> list[Reference]:
+        statement = "SELECT repository, tag FROM tags WHERE image = ? ORDER BY repository, tag"
+        return [_reference(*row) for row in self._rows(statement, image)]
+
+    def all_tags(self) -> dict[str, list[Reference]]:
+        """Image id -> its tags, in order."""
+        found: dict[str, list[Reference]] = {}
+        statement = "SELECT image, repository, tag FROM tags ORDER BY repository, tag"
+        for image, repository, tag in self._rows(statement):
+            found.setdefault(image, []).append(_reference(repository, tag))
+        return found
+
+    def set_tag(self, reference: Reference, image: str) -> None:
+        """Point the tag to the image, wherever it pointed before."""
+        key = (reference.repository, reference.tag)
+        self._rows("INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", *key, image)
+        self._rows("INSERT OR IGNORE INTO former_names VALUES (?, ?)", image, str(reference))
+
+    def drop_tag(self, reference: Reference) -> None:
+        key = (reference.repository, reference.tag)
+        self._rows("DELETE FROM tags WHERE repository = ? AND tag = ?", *key)
+
+    def former_names(self, image: str) -> list[str]:
+        """Every name that the image ever had."""
+        statement = "SELECT name FROM former_names WHERE image = ? ORDER BY name"
+        return [row[0] for row in self._rows(statement, image)]
+
+    # Containers
+
+    def add_container(self, container: Container, owner: int) -> None:
+        """A row in state `creating`. Raises sqlite3.IntegrityError if the name is in use."""
+        statement = (
+            f"INSERT INTO containers ({_CONTAINER}, state, owner) VALUES (?,?,?,?,?,?,'creating',?)"
+        )
+        row = container._replace(options=json.dumps(container.options))  # type: ignore[arg-type]
+        self._rows(statement, *row, owner)
+
+    def ready_container(self, id: str) -> None:
+        self._rows("UPDATE containers SET state = 'ready', owner = NULL WHERE id = ?", id)
+
+    def doom_container(self, id: str, owner: int) -> bool:
+        """State `removing`, if the container is still there for all to see."""
+        statement = (
+            "UPDATE containers SET state = 'removing', owner = ? WHERE id = ? AND state = 'ready'"
+        )
+        self._rows(statement, owner, id)
+        return bool(self._rows("SELECT changes()")[0][0])
+
+    def rename_container(self, id: str, name: str) -> None:
+        """Raises sqlite3.IntegrityError if the name is in use."""
+        self._rows("UPDATE containers SET name = ? WHERE id = ?", name, id)
+
+    def containers(self) -> list[Container]:
+        """Every container, the newest first."""
+        statement = (
+            f"SELECT {_CONTAINER} FROM containers WHERE state = 'ready' ORDER BY created DESC, id"
+        )
+        return [_container(row) for row in self._rows(statement)]
+
+    def containers_of(self, image: str) -> list[Container]:
+        """Containers cloned directly from the image, those that come and go included."""
+        statement = f"SELECT {_CONTAINER} FROM containers WHERE image = ?"
+        return [_container(row) for row in self._rows(statement, image)]
+
+    def container_counts(self) -> dict[str, int]:
+        """Image id -> how many containers are cloned directly from it."""
+        return dict(self._rows("SELECT image, count(*) FROM containers GROUP BY image"))
+
+    def container_named(self, name: str) -> Container | None:
+        statement = f"SELECT {_CONTAINER} FROM containers WHERE name = ? AND state = 'ready'"
+        rows = self._rows(statement, name)
+        return _container(rows[0]) if rows else None
+
+    def container_by_prefix(self, prefix: str) -> Container | None:
+        """The one container whose id begins with the hex digits. Raises Ambiguous."""
+        statement = f"""
+            SELECT {_CONTAINER} FROM containers
+            WHERE id >= ?1 AND id < ?1 || 'g' AND state = 'ready' LIMIT 6"""
+        found = [_container(row) for row in self._rows(statement, prefix)]
+        listed = [f"{container.id[:12]} ({container.name})" for container in found]
+        _refuse_ambiguity(prefix, "containers", listed)
+        return found[0] if found else None
+
+    # What a crash left
+
+    def undone(self) -> list[tuple[str, str, str, int | None]]:
+        """(table, id, state, owner) of every row that is not ready; newest layers first."""
+        statement = """
+            SELECT 'containers', id, state, owner, created FROM containers WHERE state != 'ready'
+            UNION ALL SELECT 'layers', id, state, owner, created FROM layers WHERE state != 'ready'
+            ORDER BY 1, 5 DESC"""
+        return [tuple(row[:4]) for row in self._rows(statement)]
+
+    def drop(self, table: str, id: str) -> None:
+        """Delete the row of `layers` or `containers`."""
+        self._rows(f"DELETE FROM {table} WHERE id = ?", id)
+
+    def known(self, table: str) -> dict[str, str]:
+        """id -> state of every row of `layers` or `containers`."""
+        return dict(self._rows(f"SELECT id, state FROM {table}"))
+
+    def faults(self) -> list[str]:
+        """What SQLite itself finds wrong with the file."""
+        found = [str(row[0]) for row in self._rows("PRAGMA integrity_check") if row[0] != "ok"]
+        for table, _, parent, _ in self._rows("PRAGMA foreign_key_check"):
+            found.append(f"a row of {table} points to nothing in {parent}")
+        return found
+
+
+def database_error(error: sqlite3.Error, path: str) -> StoreError:
+    """The one line for what SQLite answered."""
+    code = getattr(error, "sqlite_errorname", "")
+    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return StoreError(
+            f"{path} has been locked for {PATIENCE:.0f} s by another process: try again"
+        )
+    if code.startswith("SQLITE_FULL"):
+        return StoreError(f"cannot write {path}: the disk is full")
+    if code.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")) or not os.access(
+        os.path.dirname(path), os.W_OK
+    ):
+        return StoreError(f"cannot write {path}: check its permissions, or give another --root")
+    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return StoreError(f"{path} is damaged ({error}): put a copy of it back")
+    return StoreError(f"cannot use {path}: {error}")
+
+
+def _reference(repository: str, tag: str) -> Reference:
+    domain, _, path = repository.partition("/")
+    return Reference(domain, path, tag, None)
+
+
+def _container(row: Any) -> Container:
+    id, name, image, created, size, options = row
+    return Container(id, name, image, created, size, json.loads(options))
+
+
+def _refuse_ambiguity(prefix: str, what: str, found: list[str]) -> None:
+    if len(found) > 1:
+        more = " and more" if len(found) > 5 else ""
+        raise Ambiguous(
+            f"{prefix} matches several {what}: {', '.join(found[:5])}{more}; give more digits"
+        )

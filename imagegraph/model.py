@@ -1,0 +1,88 @@
+"""The records of the image graph: frozen, as the database holds them.
+
+Ids are 64 lower-case hex digits. Times are integers, nanoseconds since the epoch. Sizes are
+bytes, None while nobody has counted them.
+"""
+
+from typing import Any, NamedTuple
+
+from imagegraph.reference import Reference
+
+
+class Layer(NamedTuple):
+    """A sealed volume and its parent layer, or none."""
+
+    id: str
+    parent: str | None
+    created: int
+    size: int | None
+    diff_id: str | None
+    chain_id: str | None
+
+
+class Image(NamedTuple):
+    """A config and its top layer; `parent` is the image that it was committed from."""
+
+    id: str
+    layer: str
+    parent: str | None
+    created: int
+    config: bytes
+    digest: str | None
+
+
+class Container(NamedTuple):
+    """A writable clone of an image, with every option that it was created with."""
+
+    id: str
+    name: str
+    image: str
+    created: int
+    size: int | None
+    options: dict[str, Any]
+
+
+class ImageSummary(NamedTuple):
+    """A row of `images`: the image, its tags in order, and the bytes of all its layers."""
+
+    image: Image
+    tags: tuple[Reference, ...]
+    size: int | None
+    containers: int
+    dangling: bool
+
+
+class ContainerSummary(NamedTuple):
+    """A row of `ps`: the container, its image as a name, and where it is mounted."""
+
+    container: Container
+    image: str
+    mounts: tuple[str, ...]
+
+
+class HistoryEntry(NamedTuple):
+    """A row of `history`: one step; `image` is None where no image has that layer on top."""
+
+    image: str | None
+    created: int | None
+    created_by: str
+    author: str
+    size: int
+    comment: str
+    tags: tuple[Reference, ...]
+
+
+class Removed(NamedTuple):
+    """One thing that `rmi` or `prune` did: kind is "untagged", "image", "layer" or "container"."""
+
+    kind: str
+    name: str
+
+
+class Problem(NamedTuple):
+    """One thing that `check` found: where, what, and what a repair does or did about it."""
+
+    where: str
+    what: str
+    remedy: str
+    repaired: bool

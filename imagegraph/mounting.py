@@ -1,0 +1,70 @@
+"""Containers mounted for people to work in: bound at `<root>/mnt/<id>`.
+
+Whether a container is mounted is read from the kernel and never stored.
+"""
+
+import contextlib
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from backends import mounts
+from backends.base import CONTAINERS
+from backends.errors import from_os_error
+from imagegraph.errors import Conflict
+from imagegraph.model import Container
+
+if TYPE_CHECKING:
+    from imagegraph.store import Store
+
+
+def mounted(id: str) -> list[str]:
+    """Where the container is mounted, as this process sees it."""
+    return all_mounted().get(id, [])
+
+
+def all_mounted() -> dict[str, list[str]]:
+    """Container id -> the mount points that its tree has."""
+    found: dict[str, list[str]] = {}
+    marker = f"/{CONTAINERS}/"
+    for mount in mounts.mounts():
+        _, there, inside = mount.root.rpartition(marker)
+        if there:
+            found.setdefault(inside.partition("/")[0], []).append(mount.point)
+    return found
+
+
+def mount(store: "Store", container: Container) -> str:
+    """Bind the container's tree at `<root>/mnt/<id>` and return that path; idempotent.
+
+    Raises BackendError.
+    """
+    point = f"{store.root}/mnt/{container.id}"
+    try:
+        if point not in mounted(container.id):
+            os.makedirs(point, mode=0o700, exist_ok=True)
+            with store.open_tree(container):
+                mounts.bind(store.backend.path(store.volume(container)), point)
+    except OSError as error:
+        raise from_os_error(error, f"mount container {container.name}") from error
+    return point
+
+
+def unmount(store: "Store", container: Container, *, missing_ok: bool = False) -> None:
+    """Undo `mount`. Raises Conflict if it is not mounted (unless `missing_ok`) or in use."""
+    point = f"{store.root}/mnt/{container.id}"
+    places = mounted(container.id)
+    if point not in places and not missing_ok:
+        raise Conflict(f"container {container.name} is not mounted")
+    try:
+        for _ in range(places.count(point)):
+            mounts.unmount(point)
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(point)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise Conflict(
+                f"the mount of container {container.name} is in use: leave {point} and"
+                " close its files first"
+            ) from error
+        raise from_os_error(error, f"unmount container {container.name}") from error

@@ -1,0 +1,161 @@
+"""What goes with an image: tags, untagged ancestors, and the layers that serve no one else."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from backends.base import LAYERS, Volume
+from backends.errors import VolumeBusy
+from imagegraph.errors import Conflict
+from imagegraph.lookup import find_image_and_tag
+from imagegraph.model import Container, Image, Removed
+from imagegraph.reference import Reference
+
+if TYPE_CHECKING:
+    from imagegraph.store import Store
+
+
+def remove_image(store: "Store", name: str, *, force: bool, prune: bool) -> list[Removed]:
+    """See Store.remove_image."""
+    store.reap()
+    graph = store.graph
+    with graph.writing():
+        image, tag = find_image_and_tag(graph, name)
+        tags = graph.tags(image.id)
+        going = [tag] if tag else tags
+        containers = graph.containers_of(image.id)
+        stays = len(going) < len(tags)
+        if not stays:
+            _refuse(image, tag, tags, containers, graph.children(image.id), force)
+        for reference in going:
+            graph.drop_tag(reference)
+        removed = [Removed("untagged", str(reference)) for reference in going]
+        doomed: list[str] = []
+        if not (stays or containers or graph.children(image.id)):
+            dropped, doomed = _drop(store, image, prune)
+            removed += dropped
+    if not doomed:
+        store.describe(image)
+    return removed + remove_layers(store, doomed)
+
+
+def _refuse(
+    image: Image,
+    tag: Reference | None,
+    tags: list[Reference],
+    containers: list[Container],
+    children: list[str],
+    force: bool,
+) -> None:
+    short = image.id[:12]
+    users = ", ".join(container.name for container in containers[:3])
+    more = f" and {len(containers) - 3} more" if len(containers) > 3 else ""
+    if containers and not force:
+        raise Conflict(
+            f"image {tag or short} is in use by container {users}{more}:"
+            " remove the container first, or untag with -f"
+        )
+    if containers and not tags:
+        raise Conflict(
+            f"image {short} is in use by container {users}{more}: remove the container first"
+        )
+    if children and not tags:
+        listed = ", ".join(child[:12] for child in children[:3])
+        raise Conflict(f"image {short} has images made from it: remove {listed} first")
+    if len({reference.repository for reference in tags}) > 1 and tag is None and not force:
+        listed = ", ".join(map(str, tags))
+        raise Conflict(f"image {short} has tags in several repositories ({listed}): use -f")
+
+
+def _drop(store: "Store", image: Image, prune: bool) -> tuple[list[Removed], list[str]]:
+    """Delete the image's row, and those of untagged ancestors that now serve no one.
+
+    Returns what went and the layers that are doomed by it, upper ones first. Within a transaction.
+    """
+    graph = store.graph
+    removed = []
+    going: Image | None = image
+    while going:
+        graph.drop_image(going.id)
+        removed.append(Removed("image", going.id))
+        parent = graph.image(going.parent) if going.parent and prune else None
+        needed = parent and (
+            graph.tags(parent.id) or graph.containers_of(parent.id) or graph.children(parent.id)
+        )
+        going = None if needed else parent
+    doomed = []
+    for layer in graph.chain(image.layer):
+        if graph.layer_is_needed(layer.id):
+            break
+        graph.doom_layer(layer.id, store.owner.token)
+        doomed.append(layer.id)
+    return removed, doomed
+
+
+def remove_layers(store: "Store", doomed: Iterable[str]) -> list[Removed]:
+    """Remove the volumes of layers in state `removing`, then their rows.
+
+    Raises Conflict where one is in use; it is invisible by then, and the next prune ends it.
+    """
+    removed = []
+    for layer in doomed:
+        try:
+            store.backend.remove(Volume(LAYERS, layer))
+        except VolumeBusy as busy:
+            raise Conflict(
+                f"the image is removed, but a layer of it is still in use: {busy}; cowshed prune"
+                " or check --repair removes it afterwards"
+            ) from busy
+        with store.graph.writing():
+            store.graph.drop("layers", layer)
+        removed.append(Removed("layer", layer))
+    return removed
+
+
+def prune(
+    store: "Store",
+    *,
+    unused: bool = False,
+    wanted: Callable[[Image | Container], bool] = lambda _: True,
+) -> list[Removed]:
+    """Remove containers that neither run nor are mounted, then dangling images.
+
+    `unused`: also tagged images that no container is cloned from. `wanted` says which
+    of them may go. What dead processes left behind goes as well. What turned out to be in use is
+    in the answer as kind "busy", with the reason for its name.
+    """
+    from imagegraph.mounting import all_mounted
+
+    removed = store.reap()
+    used = all_mounted()
+    for container in store.graph.containers():
+        if container.id not in used and wanted(container):
+            try:
+                store.remove_container(container)
+                removed.append(Removed("container", container.id))
+            except Conflict as conflict:
+                removed.append(Removed("busy", str(conflict)))
+    # The newest come first, so that a parent is met when its children are gone.
+    for image in store.graph.images():
+        removed += _prune_image(store, image, unused, wanted)
+    return removed
+
+
+def _prune_image(
+    store: "Store", image: Image, unused: bool, wanted: Callable[[Image | Container], bool]
+) -> list[Removed]:
+    graph = store.graph
+    with graph.writing():
+        tags = graph.tags(image.id)
+        needed = (
+            graph.image(image.id) is None
+            or graph.containers_of(image.id)
+            or graph.children(image.id)
+            or (tags and not unused)
+        )
+        if needed or not wanted(image):
+            return []
+        for tag in tags:
+            graph.drop_tag(tag)
+        dropped, doomed = _drop(store, image, prune=True)
+    untagged = [Removed("untagged", str(tag)) for tag in tags]
+    return untagged + dropped + remove_layers(store, doomed)

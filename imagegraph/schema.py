@@ -1,0 +1,92 @@
+"""The database's schema, as the list of migrations that make it.
+
+`PRAGMA user_version` counts the migrations that a database has had. A row's state tells how
+far the disk has followed it: `creating` and `removing` rows are invisible to every listing, and
+carry the token of the process that works on them.
+"""
+
+import sqlite3
+
+from imagegraph.errors import NewerStore
+
+MIGRATIONS = (
+    """
+    CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE layers (
+        id TEXT PRIMARY KEY,
+        parent TEXT REFERENCES layers (id),
+        state TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'removing')),
+        owner INTEGER,
+        created INTEGER NOT NULL,
+        size INTEGER,
+        diff_id TEXT,
+        chain_id TEXT UNIQUE
+    ) WITHOUT ROWID;
+    CREATE INDEX layers_parent ON layers (parent);
+    CREATE INDEX layers_undone ON layers (state) WHERE state != 'ready';
+    CREATE TABLE images (
+        id TEXT PRIMARY KEY,
+        layer TEXT NOT NULL REFERENCES layers (id),
+        parent TEXT REFERENCES images (id) ON DELETE SET NULL,
+        created INTEGER NOT NULL,
+        config BLOB NOT NULL,
+        digest TEXT UNIQUE,
+        format TEXT NOT NULL DEFAULT 'docker' CHECK (format IN ('docker', 'oci'))
+    ) WITHOUT ROWID;
+    CREATE INDEX images_layer ON images (layer);
+    CREATE INDEX images_parent ON images (parent);
+    CREATE TABLE tags (
+        repository TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        image TEXT NOT NULL REFERENCES images (id),
+        PRIMARY KEY (repository, tag)
+    ) WITHOUT ROWID;
+    CREATE INDEX tags_image ON tags (image);
+    CREATE TABLE former_names (
+        image TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        PRIMARY KEY (image, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE containers (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        image TEXT NOT NULL REFERENCES images (id),
+        state TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'removing')),
+        owner INTEGER,
+        created INTEGER NOT NULL,
+        size INTEGER,
+        options TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX containers_image ON containers (image);
+    CREATE INDEX containers_undone ON containers (state) WHERE state != 'ready';
+    """,
+)
+
+
+def migrate(database: sqlite3.Connection, path: str) -> None:
+    """Bring the database up to date in one transaction. Raises NewerStore, sqlite3.Error."""
+    version = _version(database)
+    if version == len(MIGRATIONS):
+        return
+    if version > len(MIGRATIONS):
+        raise NewerStore(
+            f"{path} was made by a newer version of cowshed (schema {version}, this one knows"
+            f" {len(MIGRATIONS)}): update cowshed"
+        )
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        for script in MIGRATIONS[_version(database) :]:
+            for statement in script.split(";"):
+                database.execute(statement)
+        database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        database.execute("COMMIT")
+    except BaseException:
+        database.execute("ROLLBACK")
+        raise
+
+
+def _version(database: sqlite3.Connection) -> int:
+    version = database.execute("PRAGMA user_version").fetchone()[0]
+    assert isinstance(version, int)
+    return version

@@ -1,0 +1,463 @@
+"""Store: the graph and the backend kept in step; the Python API that everything else uses.
+
+    with Store.open("/var/lib/cowshed") as store:
+        image = store.image("debian:12")
+        [container] = store.create(image)
+        with store.open_tree(container) as tree:
+            open(f"{tree}/etc/motd", "w").write("moo\\n")
+        for change in store.diff(container):
+            print(change.kind, change.path)
+        store.commit(container, parse("debian:motd"), comment="a greeting")
+        store.remove_container(container)
+
+Concurrency: any number of processes may use one root, each through a Store of its own, used by
+one thread. Every change that touches graph and disk is three steps: a row in state `creating`
+(or `removing`) is committed, the backend acts, the row is committed as `ready` (or
+deleted). A process that is killed between two steps leaves a row that nobody sees and whose owner
+is known to be dead; whoever meets it, and `check` with repair, ends it. What has been
+returned to the caller survives a power cut.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+from backends import detect
+from backends.base import CONTAINERS, LAYERS, STAGING, Backend, Volume
+from backends.changes import Change
+from backends.errors import BackendError, VolumeBusy, VolumeNotFound, from_os_error
+from imagegraph import config as configs
+from imagegraph import removal
+from imagegraph.errors import Conflict, NameInUse, NotFound, StoreError
+from imagegraph.graph import Graph
+from imagegraph.model import Container, Image, Removed
+from imagegraph.names import random_name
+from imagegraph.owners import Owner
+from imagegraph.reference import Reference
+
+DEFAULT_ROOT = "/var/lib/cowshed"
+DATABASE = "graph.sqlite3"
+
+Fill = Callable[[str], int]
+"""Puts a tree into the directory that it is given; returns the bytes of its regular files."""
+
+
+class Store:
+    """A store's graph and backend. Make one with `Store.open`; it is a context manager."""
+
+    def __init__(self, root: str, graph: Graph, backend: Backend) -> None:
+        self.root = root
+        self.graph = graph
+        self.backend = backend
+        self.owner = Owner(f"{root}/owners.lock")
+
+    @classmethod
+    def open(cls, root: str = DEFAULT_ROOT, *, backend: str | None = None) -> Self:
+        """Open the store at `root`; where there is none yet, make one with the defaults.
+
+        `backend` is the name the store must have (btrfs, loopback, vfs). Raises StoreError,
+        BackendError.
+        """
+        root = os.path.abspath(root)
+        if not os.path.exists(f"{root}/{DATABASE}"):
+            return cls.init(root, backend=backend)
+        graph = Graph(f"{root}/{DATABASE}")
+        try:
+            name = graph.setting("backend")
+            if name is None:
+                return cls.init(root, backend=backend)
+            if backend not in (None, name):
+                raise StoreError(f"the store at {root} is a {name} store, not a {backend} one")
+            return cls(root, graph, detect.open_backend(root, name))
+        except BaseException:
+            graph.close()
+            raise
+
+    @classmethod
+    def init(
+        cls,
+        root: str = DEFAULT_ROOT,
+        *,
+        backend: str | None = None,
+        size: int | None = None,
+        quota: bool = False,
+    ) -> Self:
+        """Make a store at `root`, or bring the one there to the `size` and `quota` asked for.
+
+        `size`: bytes of a loopback pool. Raises StoreError, BackendError.
+        """
+        root = os.path.abspath(root)
+        try:
+            os.makedirs(root, mode=0o700, exist_ok=True)
+            if not os.path.exists(f"{root}/{DATABASE}"):
+                os.chmod(root, 0o700)
+        except OSError as error:
+            raise from_os_error(error, f"make the store {root}") from error
+        graph = Graph(f"{root}/{DATABASE}")
+        try:
+            there = graph.setting("backend")
+            if there and backend not in (None, there):
+                raise StoreError(f"the store at {root} is a {there} store, not a {backend} one")
+            name = there or backend or detect.choose(root)
+            if name not in detect.NAMES:
+                raise StoreError(f"there is no backend {name}: take {', '.join(detect.NAMES)}")
+            detect.prepare(root, name, size=size, quota=quota)
+            if not there:
+                graph.set_setting("backend", name)
+            return cls(root, graph, detect.open_backend(root, name))
+        except BaseException:
+            graph.close()
+            raise
+
+    def close(self) -> None:
+        self.owner.close()
+        self.graph.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Looking up
+
+    def image(self, name: str) -> Image:
+        """The image that `name` means: repository:tag, repository@digest, or an id prefix.
+
+        Raises NotFound, Ambiguous, InvalidReference.
+        """
+        from imagegraph.lookup import find_image
+
+        return find_image(self.graph, name)
+
+    def container(self, name: str) -> Container:
+        """The container with that name or id prefix. Raises NotFound, Ambiguous."""
+        from imagegraph.lookup import find_container
+
+        return find_container(self.graph, name)
+
+    # Making images
+
+    def add_image(
+        self,
+        fill: Fill,
+        document: dict[str, Any],
+        reference: Reference | None = None,
+        *,
+        form: str = "docker",
+    ) -> Image:
+        """Make an image of one layer whose tree `fill` writes, with the config `document`.
+
+        Raises what `fill` raises, after everything was undone; BackendError.
+        """
+        layer, created = new_id(), time.time_ns()
+        image = Image(new_id(), layer, None, created, configs.dump(document), None)
+        staging, sealed = Volume(STAGING, layer), Volume(LAYERS, layer)
+        with self._making_layer(layer, None, created):
+            self.backend.create(staging)
+            with self.backend.open(staging) as tree:
+                size = fill(tree)
+            self.backend.seal(staging, sealed, image_record(image, None, reference))
+            self._publish(image, size, reference, form)
+        return image
+
+    def commit(
+        self,
+        container: Container,
+        reference: Reference | None = None,
+        *,
+        author: str = "",
+        comment: str = "",
+        change: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config,
+        squash: bool = False,
+        form: str = "docker",
+    ) -> tuple[Image, list[str]]:
+        """Make an image of the container as it is now: one snapshot, whatever it weighs.
+
+        `change` turns the container's config into the image's; `squash` makes it a single layer.
+        Returns the image and the nested subvolumes whose contents were copied in.
+        Raises BackendError; Conflict if the container's image is gone.
+        """
+        base = self.graph.image(container.image)
+        if base is None:
+            raise Conflict(f"container {container.name} or its image was removed meanwhile")
+        layer, created = new_id(), time.time_ns()
+        inner = configs.load(base.config).get("config") or {}
+        merged = configs.overlaid(inner, container.options.get("Config", {}))
+        document = configs.committed(
+            base.config,
+            created=created,
+            created_by=" ".join(merged.get("Cmd") or []),
+            author=author,
+            comment=comment,
+            config=change(merged),
+        )
+        if squash:
+            document = configs.squashed(document)
+        parent = None if squash else base.id
+        image = Image(new_id(), layer, parent, created, configs.dump(document), None)
+        with self._making_layer(layer, None if squash else base.layer, created):
+            copied = self.backend.snapshot(
+                Volume(CONTAINERS, container.id),
+                Volume(LAYERS, layer),
+                image_record(image, None if squash else base.layer, reference),
+            )
+            self._publish(image, None, reference, form)
+        return image, copied
+
+    @contextlib.contextmanager
+    def _making_layer(self, layer: str, parent: str | None, created: int) -> Iterator[None]:
+        """A layer's row from `creating` on; if the body fails, nothing of the layer stays."""
+        try:
+            with self.graph.writing():
+                self.graph.add_layer(layer, parent, created, self.owner.token)
+        except sqlite3.IntegrityError as error:
+            raise Conflict("the image below was removed meanwhile") from error
+        try:
+            yield
+        except BaseException:
+            self._undo("layers", [layer])
+            raise
+
+    def _undo(self, table: str, ids: list[str]) -> None:
+        """End an operation that failed. Where the disk refuses, the rows stay for `reap`."""
+        with contextlib.suppress(BackendError):
+            for id in ids:
+                self._end(table, id)
+
+    def _end(self, table: str, id: str) -> None:
+        if table == "containers":
+            self.backend.remove(Volume(CONTAINERS, id))
+        else:
+            self.backend.remove(Volume(STAGING, id))
+            self.backend.remove(Volume(LAYERS, id))
+        with self.graph.writing():
+            self.graph.drop(table, id)
+
+    def _publish(
+        self, image: Image, size: int | None, reference: Reference | None, form: str
+    ) -> None:
+        with self.graph.writing():
+            self.graph.ready_layer(image.layer, size)
+            if image.parent and self.graph.image(image.parent) is None:
+                image = image._replace(parent=None)
+            self.graph.add_image(image, form)
+            if reference:
+                self.graph.set_tag(reference, image.id)
+
+    def tag(self, image: Image, reference: Reference) -> None:
+        """Point the tag to the image, wherever it pointed before."""
+        try:
+            with self.graph.writing():
+                before = self.graph.image_with_tag(reference.repository, reference.tag or "latest")
+                self.graph.set_tag(reference, image.id)
+        except sqlite3.IntegrityError as error:
+            raise NotFound(f"image {image.id[:12]} was removed meanwhile") from error
+        for changed in filter(None, {image, before}):
+            self.describe(changed)
+
+    def describe(self, image: Image) -> None:
+        """Bring the record beside the image's volume up to date, if the image is still there."""
+        below = self.graph.chain(image.layer)[1:2]
+        record = image_record(image, below[0].id if below else None, *self.graph.tags(image.id))
+        with contextlib.suppress(VolumeNotFound):
+            self.backend.describe(Volume(LAYERS, image.layer), record)
+
+    def remove_image(self, name: str, *, force: bool = False, prune: bool = True) -> list[Removed]:
+        """Untag `name`, and remove the image that no tag, child or container needs any more.
+
+        `force`: also where a container is cloned from it (it then stays, untagged) or tags in
+        several repositories would go. `prune`: untagged ancestors that nothing else needs go too.
+        Raises NotFound, Ambiguous, Conflict.
+        """
+        return removal.remove_image(self, name, force=force, prune=prune)
+
+    # Containers
+
+    def create(
+        self,
+        image: Image,
+        *,
+        name: str | None = None,
+        count: int = 1,
+        size: int | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> list[Container]:
+        """Clone `count` containers from the image, all of them or none.
+
+        `name`: of the one, or the stem of several (`name-1`, ...); by default a random one each.
+        `size`: bytes that each may add to the image. Raises NameInUse, NotFound, BackendError.
+        """
+        containers = self._named(image, name, count, size, options or {})
+        source = Volume(LAYERS, image.layer)
+        try:
+            for container in containers:
+                volume = Volume(CONTAINERS, container.id)
+                self.backend.create(volume, source, container_record(container))
+                if size is not None:
+                    self.backend.limit(volume, size)
+            with self.graph.writing():
+                for container in containers:
+                    self.graph.ready_container(container.id)
+        except BaseException:
+            self._undo("containers", [container.id for container in containers])
+            raise
+        return containers
+
+    def _named(
+        self, image: Image, name: str | None, count: int, size: int | None, options: dict[str, Any]
+    ) -> list[Container]:
+        """Rows in state `creating` for new containers, each with a name of its own."""
+        for attempt in range(10):
+            names = [_name(name, count, number, attempt) for number in range(1, count + 1)]
+            containers = [
+                Container(new_id(), own, image.id, time.time_ns(), size, options) for own in names
+            ]
+            try:
+                with self.graph.writing():
+                    for container in containers:
+                        self.graph.add_container(container, self.owner.token)
+                return containers
+            except sqlite3.IntegrityError as error:
+                if self.graph.image(image.id) is None:
+                    raise NotFound(f"image {image.id[:12]} was removed meanwhile") from error
+                self.reap()
+                if name is not None and attempt:
+                    taken = ", ".join(container.name for container in containers[:3])
+                    raise NameInUse(
+                        f"the container name {taken} is in use: remove or rename that"
+                        " container, or take another name"
+                    ) from error
+        raise NameInUse("no free name was found: give one with --name")
+
+    def rename(self, container: Container, name: str) -> None:
+        """Raises NameInUse."""
+        try:
+            with self.graph.writing():
+                self.graph.rename_container(container.id, name)
+        except sqlite3.IntegrityError as error:
+            raise NameInUse(f"the container name {name} is in use") from error
+        record = container_record(container._replace(name=name))
+        with contextlib.suppress(VolumeNotFound):
+            self.backend.describe(Volume(CONTAINERS, container.id), record)
+
+    def remove_container(self, container: Container, *, force: bool = False) -> None:
+        """Remove the container and its volume; `force` unmounts it first.
+
+        Raises Conflict, naming the mount or process, while it is in use; it then stays.
+        """
+        from imagegraph import mounting
+
+        if force:
+            mounting.unmount(self, container, missing_ok=True)
+        places = mounting.mounted(container.id)
+        if places:
+            raise Conflict(
+                f"container {container.name} is mounted at {', '.join(places)}:"
+                f" cowshed umount {container.name}, or rm -f"
+            )
+        with self.graph.writing():
+            if not self.graph.doom_container(container.id, self.owner.token):
+                raise NotFound(f"container {container.name} was removed meanwhile")
+        try:
+            self.backend.remove(Volume(CONTAINERS, container.id))
+        except VolumeBusy as busy:
+            with self.graph.writing():
+                self.graph.ready_container(container.id)
+            raise Conflict(f"container {container.name} is in use: {busy}") from busy
+        with self.graph.writing():
+            self.graph.drop("containers", container.id)
+
+    # Trees
+
+    def volume(self, thing: Image | Container) -> Volume:
+        """The volume that holds the tree of an image or a container."""
+        if isinstance(thing, Container):
+            return Volume(CONTAINERS, thing.id)
+        return Volume(LAYERS, thing.layer)
+
+    def open_tree(self, thing: Image | Container) -> contextlib.AbstractContextManager[str]:
+        """The path of the tree while the context lasts; an image's is read-only."""
+        return self.backend.open(self.volume(thing))
+
+    def diff(self, thing: Image | Container, base: Image | None = None) -> Iterator[Change]:
+        """The changes from `base` to the image or container, in byte order of paths.
+
+        Without `base`: from the image that the container was cloned from, or from the image's
+        parent layer (an empty tree if it has none).
+        """
+        below: Volume | None
+        if base is not None:
+            below = Volume(LAYERS, base.layer)
+        elif isinstance(thing, Container):
+            image = self.graph.image(thing.image)
+            if image is None:
+                raise NotFound(f"container {thing.name} was removed meanwhile")
+            below = Volume(LAYERS, image.layer)
+        else:
+            chain = self.graph.chain(thing.layer)
+            below = Volume(LAYERS, chain[1].id) if len(chain) > 1 else None
+        return self.backend.changes(self.volume(thing), below)
+
+    # What a crash left
+
+    def reap(self) -> list[Removed]:
+        """End what dead processes left half-done; nobody ever saw any of it."""
+        ended = []
+        for table, id, _, owner in self.graph.undone():
+            if self.owner.lives(owner):
+                continue
+            self._end(table, id)
+            ended.append(Removed(table.removesuffix("s"), id))
+        return ended
+
+
+def new_id() -> str:
+    """256 random bits in hex, never all digits in the part that people read."""
+    while True:
+        id = secrets.token_hex(32)
+        if not id[:12].isdigit():
+            return id
+
+
+def _name(stem: str | None, count: int, number: int, attempt: int) -> str:
+    if stem is None:
+        # Later attempts, and many at once, need more room than the words have.
+        crowded = attempt or count > 1
+        return random_name() + (f"_{secrets.token_hex(3)}" if crowded else "")
+    return stem if count == 1 else f"{stem}-{number}"
+
+
+def image_record(image: Image, below: str | None, *tags: Reference | None) -> bytes:
+    """What is kept beside a layer's volume, so that a lost database can be made again."""
+    return _record(
+        kind="layer",
+        id=image.layer,
+        parent=below,
+        image=image.id,
+        image_parent=image.parent,
+        created=image.created,
+        config=configs.load(image.config),
+        digest=image.digest,
+        tags=[str(tag) for tag in tags if tag],
+    )
+
+
+def container_record(container: Container) -> bytes:
+    """What is kept beside a container's volume, likewise."""
+    return _record(kind="container", **container._asdict())
+
+
+def _record(**fields: Any) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()

@@ -1,0 +1,91 @@
+"""What the tests stand on: a real btrfs, and the rule for what this machine lacks.
+
+A test that cannot run here is skipped, unless the environment variable COWSHED_REQUIRE names what
+is missing (comma separated: root, btrfs, zfs, ...; or "all"): then it fails.
+"""
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+POOL_SIZE = 4 << 30
+
+
+def require(what: str) -> None:
+    """Skip the test, or fail it if COWSHED_REQUIRE says so, where `what` is not there.
+
+    `what` is root, btrfs, or the name of a program.
+    """
+    missing = _missing(what)
+    if missing is None:
+        return
+    demanded = os.environ.get("COWSHED_REQUIRE", "").split(",")
+    if what in demanded or "all" in demanded:
+        pytest.fail(f"COWSHED_REQUIRE demands {what}: {missing}")
+    pytest.skip(missing)
+
+
+def _missing(what: str) -> str | None:
+    if what == "root":
+        return "needs root" if os.geteuid() != 0 else None
+    if what == "btrfs":
+        if os.geteuid() != 0:
+            return "btrfs needs root"
+        if importlib.util.find_spec("btrfsutil") is None:
+            return "the Python package btrfsutil is not installed"
+        what = "mkfs.btrfs"
+    return None if shutil.which(what) else f"the program {what} is not installed"
+
+
+@contextlib.contextmanager
+def mounted(kind: str, image: Path, point: Path, options: str) -> Iterator[Path]:
+    """Mount, and unmount whatever happens; a mount that is in use is detached."""
+    point.mkdir()
+    subprocess.run(["mount", "-t", kind, "-o", options, image, point], check=True)
+    try:
+        yield point
+    finally:
+        if subprocess.run(["umount", point], capture_output=True).returncode != 0:
+            subprocess.run(["umount", "--lazy", point], check=True)
+
+
+@contextlib.contextmanager
+def new_btrfs(directory: Path, size: int = POOL_SIZE) -> Iterator[Path]:
+    """A fresh btrfs in a sparse file, mounted while the context lasts."""
+    image = directory / "btrfs.img"
+    with image.open("wb") as file:
+        file.truncate(size)
+    try:
+        subprocess.run(["mkfs.btrfs", "-q", image], check=True)
+        with mounted("btrfs", image, directory / "btrfs", "loop,noatime") as point:
+            yield point
+    finally:
+        image.unlink()
+
+
+@pytest.fixture(scope="session")
+def btrfs_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A btrfs that the whole session shares: take a directory or subvolume of your own in it."""
+    require("btrfs")
+    with new_btrfs(tmp_path_factory.mktemp("filesystem")) as point:
+        yield point
+
+
+@pytest.fixture
+def fresh_btrfs(tmp_path: Path) -> Iterator[Path]:
+    """A btrfs for one test that changes the whole filesystem, by turning quotas on or filling it."""
+    require("btrfs")
+    with new_btrfs(tmp_path) as point:
+        yield point
+
+
+@pytest.fixture
+def needs() -> Callable[[str], None]:
+    """`require`, for tests that need a thing only in some of their cases."""
+    return require
