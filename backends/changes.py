@@ -332,6 +332,8 @@ def _same_contents(
         size, offset = new.st_size, 0
         while offset < size:
             offset = min(data_from(one, offset, size), data_from(other, offset, size))
+            if offset == size:
+                break
             chunk = os.pread(one, _CHUNK, offset)
             if chunk != os.pread(other, _CHUNK, offset):
                 return False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from backends.base import CONTAINERS, LAYERS, Found, Volume
 from backends.errors import VolumeNotFound
+from imagegraph import records
 from imagegraph.model import Problem
 
 if TYPE_CHECKING:
@@ -42,11 +43,11 @@ def _database(store: "Store") -> Iterator[Problem]:
 
 
 def _half_done(store: "Store", repair: bool) -> Iterator[Problem]:
-    for table, id, state, owner in store.graph.undone():
-        if not store.owner.lives(owner):
-            yield Problem(f"{table}/{id}", f"left {state} by a process that died", "end it", repair)
-    if repair:
-        store.reap()
+    left = [row for row in store.graph.undone() if not store.owner.lives(row[3])]
+    ended = {removed.name for removed in store.reap()} if repair else set()
+    for table, id, state, _ in left:
+        what = f"left {state} by a process that died"
+        yield Problem(f"{table}/{id}", what, "end it", id in ended)
 
 
 def _leftovers(store: "Store", repair: bool) -> list[Problem]:
@@ -92,16 +93,8 @@ def _damaged(store: "Store", met: Found, repair: bool) -> Problem:
     where, what = str(met.volume), met.problem or ""
     if met.record is not None:
         return Problem(where, what, "do not trust its contents: remove it and make it anew", False)
-    if repair:
-        _describe_again(store, met.volume)
+    if repair and met.volume.kind == LAYERS:
+        records.describe_layer(store.graph, store.backend, met.volume.id)
+    elif repair and (container := store.graph.container_by_prefix(met.volume.id)):
+        records.describe_container(store.backend, container)
     return Problem(where, what, "write its record again", repair)
-
-
-def _describe_again(store: "Store", volume: Volume) -> None:
-    from imagegraph.store import container_record
-
-    if volume.kind == LAYERS:
-        for image in store.graph.images_on(volume.id):
-            store.describe(image)
-    elif container := store.graph.container_by_prefix(volume.id):
-        store.backend.describe(volume, container_record(container))

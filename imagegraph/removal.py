@@ -1,10 +1,11 @@
 """What goes with an image: tags, untagged ancestors, and the layers that serve no one else."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from backends.base import LAYERS, Volume
 from backends.errors import VolumeBusy
+from imagegraph import records
 from imagegraph.errors import Conflict
 from imagegraph.lookup import find_image_and_tag
 from imagegraph.model import Container, Image, Removed
@@ -29,13 +30,12 @@ def remove_image(store: "Store", name: str, *, force: bool, prune: bool) -> list
         for reference in going:
             graph.drop_tag(reference)
         removed = [Removed("untagged", str(reference)) for reference in going]
-        doomed: list[str] = []
+        touched, doomed = {image.layer}, []
         if not (stays or containers or graph.children(image.id)):
             dropped, doomed = _drop(store, image, prune)
-            removed += dropped
-    if not doomed:
-        store.describe(image)
-    return removed + remove_layers(store, doomed)
+            removed += [Removed("image", gone.id) for gone in dropped]
+            touched |= {gone.layer for gone in dropped}
+    return removed + _remove_layers(store, touched, doomed)
 
 
 def _refuse(
@@ -66,17 +66,17 @@ def _refuse(
         raise Conflict(f"image {short} has tags in several repositories ({listed}): use -f")
 
 
-def _drop(store: "Store", image: Image, prune: bool) -> tuple[list[Removed], list[str]]:
+def _drop(store: "Store", image: Image, prune: bool) -> tuple[list[Image], list[str]]:
     """Delete the image's row, and those of untagged ancestors that now serve no one.
 
-    Returns what went and the layers that are doomed by it, upper ones first. Within a transaction.
+    Returns the images that went and the layers that are doomed by it, upper ones first. Within a transaction.
     """
     graph = store.graph
-    removed = []
+    dropped = []
     going: Image | None = image
     while going:
         graph.drop_image(going.id)
-        removed.append(Removed("image", going.id))
+        dropped.append(going)
         parent = graph.image(going.parent) if going.parent and prune else None
         needed = parent and (
             graph.tags(parent.id) or graph.containers_of(parent.id) or graph.children(parent.id)
@@ -88,15 +88,18 @@ def _drop(store: "Store", image: Image, prune: bool) -> tuple[list[Removed], lis
             break
         graph.doom_layer(layer.id, store.owner.token)
         doomed.append(layer.id)
-    return removed, doomed
+    return dropped, doomed
 
 
-def remove_layers(store: "Store", doomed: Iterable[str]) -> list[Removed]:
+def _remove_layers(store: "Store", touched: set[str], doomed: list[str]) -> list[Removed]:
     """Remove the volumes of layers in state `removing`, then their rows.
 
+    The records of the other layers whose images or tags were `touched` are brought up to date.
     Raises Conflict where one is in use; it is invisible by then, and the next prune ends it.
     """
     removed = []
+    for layer in touched.difference(doomed):
+        records.describe_layer(store.graph, store.backend, layer)
     for layer in doomed:
         try:
             store.backend.remove(Volume(LAYERS, layer))
@@ -157,5 +160,6 @@ def _prune_image(
         for tag in tags:
             graph.drop_tag(tag)
         dropped, doomed = _drop(store, image, prune=True)
-    untagged = [Removed("untagged", str(tag)) for tag in tags]
-    return untagged + dropped + remove_layers(store, doomed)
+    removed = [Removed("untagged", str(tag)) for tag in tags]
+    removed += [Removed("image", gone.id) for gone in dropped]
+    return removed + _remove_layers(store, {gone.layer for gone in dropped}, doomed)

@@ -19,7 +19,6 @@ returned to the caller survives a power cut.
 """
 
 import contextlib
-import json
 import os
 import secrets
 import sqlite3
@@ -31,9 +30,9 @@ from typing import Any, Self
 from backends import detect
 from backends.base import CONTAINERS, LAYERS, STAGING, Backend, Volume
 from backends.changes import Change
-from backends.errors import BackendError, VolumeBusy, VolumeNotFound, from_os_error
+from backends.errors import BackendError, VolumeBusy, from_os_error
 from imagegraph import config as configs
-from imagegraph import removal
+from imagegraph import records, removal
 from imagegraph.errors import Conflict, NameInUse, NotFound, StoreError
 from imagegraph.graph import Graph
 from imagegraph.model import Container, Image, Removed
@@ -164,11 +163,12 @@ class Store:
         layer, created = new_id(), time.time_ns()
         image = Image(new_id(), layer, None, created, configs.dump(document), None)
         staging, sealed = Volume(STAGING, layer), Volume(LAYERS, layer)
+        named = [reference] if reference else []
         with self._making_layer(layer, None, created):
             self.backend.create(staging)
             with self.backend.open(staging) as tree:
                 size = fill(tree)
-            self.backend.seal(staging, sealed, image_record(image, None, reference))
+            self.backend.seal(staging, sealed, records.of_layer(layer, None, [(image, named)]))
             self._publish(image, size, reference, form)
         return image
 
@@ -207,11 +207,12 @@ class Store:
             document = configs.squashed(document)
         parent = None if squash else base.id
         image = Image(new_id(), layer, parent, created, configs.dump(document), None)
+        named = [reference] if reference else []
         with self._making_layer(layer, None if squash else base.layer, created):
             copied = self.backend.snapshot(
                 Volume(CONTAINERS, container.id),
                 Volume(LAYERS, layer),
-                image_record(image, None if squash else base.layer, reference),
+                records.of_layer(layer, None if squash else base.layer, [(image, named)]),
             )
             self._publish(image, None, reference, form)
         return image, copied
@@ -248,31 +249,32 @@ class Store:
     def _publish(
         self, image: Image, size: int | None, reference: Reference | None, form: str
     ) -> None:
+        before = None
         with self.graph.writing():
             self.graph.ready_layer(image.layer, size)
             if image.parent and self.graph.image(image.parent) is None:
                 image = image._replace(parent=None)
             self.graph.add_image(image, form)
             if reference:
-                self.graph.set_tag(reference, image.id)
+                before = self._point(reference, image)
+        if before:
+            records.describe_layer(self.graph, self.backend, before.layer)
 
     def tag(self, image: Image, reference: Reference) -> None:
-        """Point the tag to the image, wherever it pointed before."""
+        """Point the tag to the image, wherever it pointed before. Raises NotFound."""
         try:
             with self.graph.writing():
-                before = self.graph.image_with_tag(reference.repository, reference.tag or "latest")
-                self.graph.set_tag(reference, image.id)
+                before = self._point(reference, image)
         except sqlite3.IntegrityError as error:
             raise NotFound(f"image {image.id[:12]} was removed meanwhile") from error
-        for changed in filter(None, {image, before}):
-            self.describe(changed)
+        for changed in filter(None, (image, before)):
+            records.describe_layer(self.graph, self.backend, changed.layer)
 
-    def describe(self, image: Image) -> None:
-        """Bring the record beside the image's volume up to date, if the image is still there."""
-        below = self.graph.chain(image.layer)[1:2]
-        record = image_record(image, below[0].id if below else None, *self.graph.tags(image.id))
-        with contextlib.suppress(VolumeNotFound):
-            self.backend.describe(Volume(LAYERS, image.layer), record)
+    def _point(self, reference: Reference, image: Image) -> Image | None:
+        """Within a transaction; returns the image that the tag pointed to before."""
+        before = self.graph.image_with_tag(reference.repository, reference.tag or "latest")
+        self.graph.set_tag(reference, image.id)
+        return before
 
     def remove_image(self, name: str, *, force: bool = False, prune: bool = True) -> list[Removed]:
         """Untag `name`, and remove the image that no tag, child or container needs any more.
@@ -304,7 +306,7 @@ class Store:
         try:
             for container in containers:
                 volume = Volume(CONTAINERS, container.id)
-                self.backend.create(volume, source, container_record(container))
+                self.backend.create(volume, source, records.of_container(container))
                 if size is not None:
                     self.backend.limit(volume, size)
             with self.graph.writing():
@@ -348,9 +350,7 @@ class Store:
                 self.graph.rename_container(container.id, name)
         except sqlite3.IntegrityError as error:
             raise NameInUse(f"the container name {name} is in use") from error
-        record = container_record(container._replace(name=name))
-        with contextlib.suppress(VolumeNotFound):
-            self.backend.describe(Volume(CONTAINERS, container.id), record)
+        records.describe_container(self.backend, container._replace(name=name))
 
     def remove_container(self, container: Container, *, force: bool = False) -> None:
         """Remove the container and its volume; `force` unmounts it first.
@@ -413,13 +413,14 @@ class Store:
     # What a crash left
 
     def reap(self) -> list[Removed]:
-        """End what dead processes left half-done; nobody ever saw any of it."""
+        """End what dead processes left half-done, which nobody sees; what is in use stays."""
         ended = []
         for table, id, _, owner in self.graph.undone():
             if self.owner.lives(owner):
                 continue
-            self._end(table, id)
-            ended.append(Removed(table.removesuffix("s"), id))
+            with contextlib.suppress(VolumeBusy):
+                self._end(table, id)
+                ended.append(Removed(table.removesuffix("s"), id))
         return ended
 
 
@@ -437,27 +438,3 @@ def _name(stem: str | None, count: int, number: int, attempt: int) -> str:
         crowded = attempt or count > 1
         return random_name() + (f"_{secrets.token_hex(3)}" if crowded else "")
     return stem if count == 1 else f"{stem}-{number}"
-
-
-def image_record(image: Image, below: str | None, *tags: Reference | None) -> bytes:
-    """What is kept beside a layer's volume, so that a lost database can be made again."""
-    return _record(
-        kind="layer",
-        id=image.layer,
-        parent=below,
-        image=image.id,
-        image_parent=image.parent,
-        created=image.created,
-        config=configs.load(image.config),
-        digest=image.digest,
-        tags=[str(tag) for tag in tags if tag],
-    )
-
-
-def container_record(container: Container) -> bytes:
-    """What is kept beside a container's volume, likewise."""
-    return _record(kind="container", **container._asdict())
-
-
-def _record(**fields: Any) -> bytes:
-    return json.dumps(fields, separators=(",", ":")).encode()
