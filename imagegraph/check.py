@@ -64,7 +64,7 @@ def _missing(
         # Asked again, because it may have been made or removed since the disk was read.
         if state != "ready" or id in there or _is_there(store, Volume(kind, id)):
             continue
-        if store.graph.known(kind).get(id) == "ready":
+        if store.graph.known(kind, [id]).get(id) == "ready":
             remedy = "its files are lost: remove it with rm or rmi, or put the volume back"
             yield Problem(f"{kind}/{id}", "its volume is not on disk", remedy, False)
 

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from imagegraph.errors import Ambiguous, StoreError
@@ -272,9 +272,12 @@ class Graph:
         """Delete the row of `layers` or `containers`."""
         self._rows(f"DELETE FROM {table} WHERE id = ?", id)
 
-    def known(self, table: str) -> dict[str, str]:
-        """id -> state of every row of `layers` or `containers`."""
-        return dict(self._rows(f"SELECT id, state FROM {table}"))
+    def known(self, table: str, ids: Sequence[str] | None = None) -> dict[str, str]:
+        """id -> state of the rows of `layers` or `containers`, all of them or those asked for."""
+        if ids is None:
+            return dict(self._rows(f"SELECT id, state FROM {table}"))
+        statement = f"SELECT id, state FROM {table} WHERE id = ?"
+        return dict(row for id in ids for row in self._rows(statement, id))
 
     def faults(self) -> list[str]:
         """What SQLite itself finds wrong with the file."""

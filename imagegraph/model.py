@@ -4,9 +4,18 @@ Ids are 64 lower-case hex digits. Times are integers, nanoseconds since the epoc
 bytes, None while nobody has counted them.
 """
 
+import secrets
 from typing import Any, NamedTuple
 
 from imagegraph.reference import Reference
+
+
+def new_id() -> str:
+    """256 random bits in hex; what people read of it is never all decimal digits."""
+    while True:
+        id = secrets.token_hex(32)
+        if not id[:12].isdigit():
+            return id
 
 
 class Layer(NamedTuple):

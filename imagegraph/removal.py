@@ -30,7 +30,8 @@ def remove_image(store: "Store", name: str, *, force: bool, prune: bool) -> list
         for reference in going:
             graph.drop_tag(reference)
         removed = [Removed("untagged", str(reference)) for reference in going]
-        touched, doomed = {image.layer}, []
+        touched = {image.layer}
+        doomed: list[str] = []
         if not (stays or containers or graph.children(image.id)):
             dropped, doomed = _drop(store, image, prune)
             removed += [Removed("image", gone.id) for gone in dropped]
@@ -69,7 +70,8 @@ def _refuse(
 def _drop(store: "Store", image: Image, prune: bool) -> tuple[list[Image], list[str]]:
     """Delete the image's row, and those of untagged ancestors that now serve no one.
 
-    Returns the images that went and the layers that are doomed by it, upper ones first. Within a transaction.
+    Within a transaction. Returns the images that went, and the layers that are doomed by it,
+    upper ones first.
     """
     graph = store.graph
     dropped = []

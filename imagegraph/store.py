@@ -31,11 +31,10 @@ from backends import detect
 from backends.base import CONTAINERS, LAYERS, STAGING, Backend, Volume
 from backends.changes import Change
 from backends.errors import BackendError, VolumeBusy, from_os_error
-from imagegraph import config as configs
-from imagegraph import records, removal
+from imagegraph import publishing, records, removal
 from imagegraph.errors import Conflict, NameInUse, NotFound, StoreError
 from imagegraph.graph import Graph
-from imagegraph.model import Container, Image, Removed
+from imagegraph.model import Container, Image, Removed, new_id
 from imagegraph.names import random_name
 from imagegraph.owners import Owner
 from imagegraph.reference import Reference
@@ -160,17 +159,7 @@ class Store:
 
         Raises what `fill` raises, after everything was undone; BackendError.
         """
-        layer, created = new_id(), time.time_ns()
-        image = Image(new_id(), layer, None, created, configs.dump(document), None)
-        staging, sealed = Volume(STAGING, layer), Volume(LAYERS, layer)
-        named = [reference] if reference else []
-        with self._making_layer(layer, None, created):
-            self.backend.create(staging)
-            with self.backend.open(staging) as tree:
-                size = fill(tree)
-            self.backend.seal(staging, sealed, records.of_layer(layer, None, [(image, named)]))
-            self._publish(image, size, reference, form)
-        return image
+        return publishing.add_image(self, fill, document, reference, form)
 
     def commit(
         self,
@@ -189,92 +178,20 @@ class Store:
         Returns the image and the nested subvolumes whose contents were copied in.
         Raises BackendError; Conflict if the container's image is gone.
         """
-        base = self.graph.image(container.image)
-        if base is None:
-            raise Conflict(f"container {container.name} or its image was removed meanwhile")
-        layer, created = new_id(), time.time_ns()
-        inner = configs.load(base.config).get("config") or {}
-        merged = configs.overlaid(inner, container.options.get("Config", {}))
-        document = configs.committed(
-            base.config,
-            created=created,
-            created_by=" ".join(merged.get("Cmd") or []),
+        return publishing.commit(
+            self,
+            container,
+            reference,
             author=author,
             comment=comment,
-            config=change(merged),
+            change=change,
+            squash=squash,
+            form=form,
         )
-        if squash:
-            document = configs.squashed(document)
-        parent = None if squash else base.id
-        image = Image(new_id(), layer, parent, created, configs.dump(document), None)
-        named = [reference] if reference else []
-        with self._making_layer(layer, None if squash else base.layer, created):
-            copied = self.backend.snapshot(
-                Volume(CONTAINERS, container.id),
-                Volume(LAYERS, layer),
-                records.of_layer(layer, None if squash else base.layer, [(image, named)]),
-            )
-            self._publish(image, None, reference, form)
-        return image, copied
-
-    @contextlib.contextmanager
-    def _making_layer(self, layer: str, parent: str | None, created: int) -> Iterator[None]:
-        """A layer's row from `creating` on; if the body fails, nothing of the layer stays."""
-        try:
-            with self.graph.writing():
-                self.graph.add_layer(layer, parent, created, self.owner.token)
-        except sqlite3.IntegrityError as error:
-            raise Conflict("the image below was removed meanwhile") from error
-        try:
-            yield
-        except BaseException:
-            self._undo("layers", [layer])
-            raise
-
-    def _undo(self, table: str, ids: list[str]) -> None:
-        """End an operation that failed. Where the disk refuses, the rows stay for `reap`."""
-        with contextlib.suppress(BackendError):
-            for id in ids:
-                self._end(table, id)
-
-    def _end(self, table: str, id: str) -> None:
-        if table == "containers":
-            self.backend.remove(Volume(CONTAINERS, id))
-        else:
-            self.backend.remove(Volume(STAGING, id))
-            self.backend.remove(Volume(LAYERS, id))
-        with self.graph.writing():
-            self.graph.drop(table, id)
-
-    def _publish(
-        self, image: Image, size: int | None, reference: Reference | None, form: str
-    ) -> None:
-        before = None
-        with self.graph.writing():
-            self.graph.ready_layer(image.layer, size)
-            if image.parent and self.graph.image(image.parent) is None:
-                image = image._replace(parent=None)
-            self.graph.add_image(image, form)
-            if reference:
-                before = self._point(reference, image)
-        if before:
-            records.describe_layer(self.graph, self.backend, before.layer)
 
     def tag(self, image: Image, reference: Reference) -> None:
         """Point the tag to the image, wherever it pointed before. Raises NotFound."""
-        try:
-            with self.graph.writing():
-                before = self._point(reference, image)
-        except sqlite3.IntegrityError as error:
-            raise NotFound(f"image {image.id[:12]} was removed meanwhile") from error
-        for changed in filter(None, (image, before)):
-            records.describe_layer(self.graph, self.backend, changed.layer)
-
-    def _point(self, reference: Reference, image: Image) -> Image | None:
-        """Within a transaction; returns the image that the tag pointed to before."""
-        before = self.graph.image_with_tag(reference.repository, reference.tag or "latest")
-        self.graph.set_tag(reference, image.id)
-        return before
+        publishing.tag(self, image, reference)
 
     def remove_image(self, name: str, *, force: bool = False, prune: bool = True) -> list[Removed]:
         """Untag `name`, and remove the image that no tag, child or container needs any more.
@@ -313,7 +230,7 @@ class Store:
                 for container in containers:
                     self.graph.ready_container(container.id)
         except BaseException:
-            self._undo("containers", [container.id for container in containers])
+            self.undo("containers", [container.id for container in containers])
             raise
         return containers
 
@@ -410,7 +327,26 @@ class Store:
             below = Volume(LAYERS, chain[1].id) if len(chain) > 1 else None
         return self.backend.changes(self.volume(thing), below)
 
-    # What a crash left
+    # What failed, and what a crash left
+
+    def undo(self, table: str, ids: list[str]) -> None:
+        """End what this process began and did not finish; `table` is `layers` or `containers`.
+
+        Where the disk refuses, the rows stay for `reap`. What is `ready` stays: an
+        interruption may come between its publication and the end of the operation.
+        """
+        states = self.graph.known(table, ids)
+        with contextlib.suppress(BackendError):
+            for id in ids:
+                if states.get(id) == "creating":
+                    self._end(table, id)
+
+    def _end(self, table: str, id: str) -> None:
+        kinds = (CONTAINERS,) if table == "containers" else (STAGING, LAYERS)
+        for kind in kinds:
+            self.backend.remove(Volume(kind, id))
+        with self.graph.writing():
+            self.graph.drop(table, id)
 
     def reap(self) -> list[Removed]:
         """End what dead processes left half-done, which nobody sees; what is in use stays."""
@@ -422,14 +358,6 @@ class Store:
                 self._end(table, id)
                 ended.append(Removed(table.removesuffix("s"), id))
         return ended
-
-
-def new_id() -> str:
-    """256 random bits in hex, never all digits in the part that people read."""
-    while True:
-        id = secrets.token_hex(32)
-        if not id[:12].isdigit():
-            return id
 
 
 def _name(stem: str | None, count: int, number: int, attempt: int) -> str:
