@@ -188,7 +188,8 @@ class Graph:
         return found
 
     def set_tag(self, reference: Reference, image: str) -> None:
-        """Point the tag to the image, wherever it pointed before."""
+        """Point the tag (by default `latest`) to the image, wherever it pointed before."""
+        reference = reference.with_default_tag()
         key = (reference.repository, reference.tag)
         self._rows("INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", *key, image)
         self._rows("INSERT OR IGNORE INTO former_names VALUES (?, ?)", image, str(reference))

@@ -30,6 +30,7 @@ ENVIRONMENT = {"NAME": "value", "EMPTY": "", "PATH": "/bin:/usr/bin", "QUOTED": 
         (r"\$NAME", "$NAME"),
         (r'"\$NAME"', "$NAME"),
         (r'"a\b"', r"a\b"),
+        (r'"a\\b"', r"a\b"),
         (r"a\b", "ab"),
         (r"a\\b", r"a\b"),
         ("a\\", "a"),

@@ -27,6 +27,7 @@ BASE = {
         ("CMD ls -l", "Cmd", ["/bin/sh", "-c", "ls -l"]),
         ('CMD ["ls", "-l"]', "Cmd", ["ls", "-l"]),
         ('CMD ["ls", -l]', "Cmd", ["/bin/sh", "-c", '["ls", -l]']),
+        ("CMD " + "[" * 100_000, "Cmd", ["/bin/sh", "-c", "[" * 100_000]),
         ("CMD echo $HOME 'x'", "Cmd", ["/bin/sh", "-c", "echo $HOME 'x'"]),
         ("CMD []", "Cmd", []),
         ("CMD -- --help", "Cmd", ["/bin/sh", "-c", "--help"]),

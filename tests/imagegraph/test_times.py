@@ -66,12 +66,19 @@ def test_a_timestamp_may_have_an_offset_and_any_fraction(text, moment):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "2024-05-01", "2024-05-01T10:00:00", "2024-13-01T10:00:00Z", "2024-02-30T10:00:00Z", 
+    [
+        "",
+        "2024-05-01",
+        "2024-05-01T10:00:00",
+        "2024-13-01T10:00:00Z",
+        "2024-02-30T10:00:00Z",
         "2024-05-01T24:00:01Z",
         "2024-05-01 10:00:00Z",
         "2024-05-01T10:00:00Z\n",
         "0000-01-01T00:00:00Z",
-    , "0001-01-01T00:00:00+23:00", "2024-05-01T10:00:00+99:99"],
+        "0001-01-01T00:00:00+23:00",
+        "2024-05-01T10:00:00+99:99",
+    ],
 )
 def test_what_is_no_timestamp_is_refused_in_one_line(text):
     with pytest.raises(StoreError, match="invalid time") as caught:
