@@ -1,0 +1,92 @@
+"""What a benchmark is made of: interleaved measurements, their medians, and the table of figures.
+
+A ratio compares medians of one run on one machine. The things compared take turns (A B A B),
+so that what else the machine does falls on all of them alike.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+PYTHON = sys.executable
+COWSHED = f"{os.path.dirname(sys.executable)}/cowshed"
+
+
+class Figure(NamedTuple):
+    """One line of the table; `value` must not exceed `bound`, if there is one."""
+
+    name: str
+    value: float
+    bound: float | None
+    unit: str
+    details: str
+
+    @property
+    def missed(self) -> bool:
+        return self.bound is not None and self.value > self.bound
+
+    def line(self) -> tuple[str, str, str, str]:
+        """Figure, measured, bound and details as text."""
+        bound = "" if self.bound is None else f"<= {self.bound:g} {self.unit}".rstrip()
+        mark = "  MISSED" if self.missed else ""
+        return self.name, f"{self.value:.2f} {self.unit}".rstrip(), bound + mark, self.details
+
+
+def seconds(action: Callable[[], object]) -> float:
+    """How long the action takes."""
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def in_turns(rounds: int, *actions: Callable[[], float]) -> list[float]:
+    """The median in seconds of each action; each returns the seconds that it measured."""
+    taken: list[list[float]] = [[] for _ in actions]
+    for _ in range(rounds):
+        for times, action in zip(taken, actions, strict=True):
+            times.append(action())
+    return [statistics.median(times) for times in taken]
+
+
+def ratio(
+    name: str, bound: float | None, over: tuple[str, float], under: tuple[str, float]
+) -> Figure:
+    """The figure that compares two medians in seconds, each given with what it is of."""
+    details = f"{over[0]} {shown(over[1])}, {under[0]} {shown(under[1])}"
+    return Figure(name, over[1] / under[1], bound, "", details)
+
+
+def shown(duration: float) -> str:
+    """Seconds as a person reads them."""
+    return f"{duration:.2f} s" if duration >= 1 else f"{duration * 1000:.2f} ms"
+
+
+def run(*command: str) -> str:
+    """The standard output of a command that must succeed."""
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
+    return os.fsdecode(done.stdout)
+
+
+def cowshed(root: str, *arguments: str) -> str:
+    """Run cowshed as a whole process on the store at `root`; its output, stripped."""
+    return run(COWSHED, "--root", root, *arguments).strip()
+
+
+def timed(*command: str) -> Callable[[], float]:
+    """An action for `in_turns`: the command as a whole process."""
+    return lambda: seconds(lambda: run(*command))
+
+
+def table(figures: Sequence[Figure]) -> str:
+    """The figures as aligned columns."""
+    rows = [("figure", "measured", "bound", "medians"), *(figure.line() for figure in figures)]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)]
+        lines.append("  ".join([*cells, row[3]]).rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,89 @@
+"""How much memory the two hungriest commands take."""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+
+from measuring import COWSHED, Figure, cowshed
+
+from imagegraph.store import Store
+
+MB = 1_000_000
+BOUND = 120
+SPREAD = 1_000
+CROWDED = 100_000
+
+
+def peaks(root: str, archive: str) -> Iterator[Figure]:
+    """The peak of resident memory of `import` and `diff`, all their processes together."""
+    yield _peak("memory of import of 450 MB", root, "import", archive, "bench:memory")
+    cowshed(root, "rmi", "bench:memory")
+    container, image = _many_files(root)
+    yield _peak("memory of diff of 20 changes in 200,000 files", root, "diff", container)
+    yield _peak("memory of diff of 200,000 new files", root, "diff", image)
+
+
+def _peak(name: str, root: str, *arguments: str) -> Figure:
+    """Sampled: the sum over all processes of their high-water marks, and the largest of them.
+
+    Pages that two processes share count twice in the sum, so the truth is not above it.
+    """
+    process = subprocess.Popen(
+        [COWSHED, "--root", root, *arguments], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+    )
+    marks: dict[int, int] = {}
+    while process.poll() is None:
+        for pid in (process.pid, *_descendants(process.pid)):
+            marks[pid] = max(marks.get(pid, 0), _high_water(pid))
+        time.sleep(0.005)
+    if process.returncode:
+        raise SystemExit(f"bench: cowshed {' '.join(arguments)} failed")
+    details = f"largest process {max(marks.values()) / MB:.0f} MB, {len(marks)} in all"
+    return Figure(name, sum(marks.values()) / MB, BOUND, "MB", details)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            children = [int(child) for child in file.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    for child in children:
+        yield child
+        yield from _descendants(child)
+
+
+def _high_water(pid: int) -> int:
+    """VmHWM in bytes, 0 if the process is gone; proc_pid_status(5)."""
+    try:
+        with open(f"/proc/{pid}/status") as lines:
+            for line in lines:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) << 10
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return 0
+
+
+def _many_files(root: str) -> tuple[str, str]:
+    """An image of 200,000 files, half of them in one directory, and a container with 20 changes."""
+    with Store.open(root) as store:
+        image = store.add_image(_fill, {"config": {}})
+        [container] = store.create(image)
+        with store.open_tree(container) as tree:
+            for number in range(20):
+                with open(f"{tree}/spread-{number:04}/file-7", "w") as file:
+                    file.write("changed\n")
+    return container.name, image.id
+
+
+def _fill(tree: str) -> int:
+    directories = [(f"{tree}/spread-{number:04}", 100) for number in range(SPREAD)]
+    for directory, files in [*directories, (f"{tree}/crowded", CROWDED)]:
+        os.mkdir(directory)
+        for number in range(files):
+            descriptor = os.open(f"{directory}/file-{number}", os.O_WRONLY | os.O_CREAT)
+            os.write(descriptor, b"moo\n")
+            os.close(descriptor)
+    return 4 * (SPREAD * 100 + CROWDED)
