@@ -9,9 +9,9 @@ moment of the clone. Changes between volumes are judged by it (see `_settled`).
 """
 
 import contextlib
+import errno
 import json
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -28,7 +28,7 @@ from backends.errors import (
     VolumeNotFound,
     from_os_error,
 )
-from backends.layout import Layout
+from backends.layout import Layout, locked
 
 try:
     import btrfsutil
@@ -49,8 +49,13 @@ def prepare(base: str) -> None:
     """
     try:
         if not os.path.lexists(base):
-            btrfsutil.create_subvolume(base)
-            os.chmod(base, 0o700)
+            try:
+                btrfsutil.create_subvolume(base)
+                os.chmod(base, 0o700)
+            except OSError as error:
+                # Another process was quicker.
+                if error.errno != errno.EEXIST:
+                    raise
         if not btrfs_ioctl.is_subvolume(base):
             raise Unavailable(f"{base} is in the way: it is not a btrfs subvolume; move it")
         Layout(base).make()
@@ -169,7 +174,7 @@ class BtrfsBackend(Backend):
         from backends.copy import copy_tree
         from backends.tree import open_directory
 
-        frozen = f"{staging}-{secrets.token_hex(4)}"
+        frozen = f"{staging}-{os.urandom(4).hex()}"
         live = open_directory(source, inner)
         try:
             btrfsutil.create_snapshot(live, frozen, read_only=True)
@@ -179,9 +184,11 @@ class BtrfsBackend(Backend):
             parent, _, name = inner.rpartition("/")
             outer = open_directory(staging, parent)
             try:
+                before = os.fstat(outer)
                 os.rmdir(name, dir_fd=outer)
                 os.mkdir(name, 0o700, dir_fd=outer)
                 copy_tree(frozen, f"/proc/self/fd/{outer}/{name}")
+                os.utime(outer, ns=(before.st_atime_ns, before.st_mtime_ns))
             finally:
                 os.close(outer)
         finally:
@@ -207,18 +214,17 @@ class BtrfsBackend(Backend):
 
     def _take_away(self, volume: Volume, path: str) -> None:
         # A read-only subvolume cannot be renamed, and has nothing nested to take a second step.
-        if volume.kind != LAYERS:
-            aside = self._layout.removing(volume)
-            try:
-                os.rename(path, aside)
-            except FileNotFoundError:
-                return
-            path = aside
-        self._destroy(path)
+        if volume.kind == LAYERS:
+            self._destroy(path)
+            return
+        aside = self._layout.removing(volume)
+        with contextlib.suppress(FileNotFoundError), locked(path):
+            os.rename(path, aside)
+            self._destroy(aside)
 
     def _destroy(self, path: str) -> None:
         """Destroy the subvolume at `path`, nested ones first; success if another process did."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             if not btrfs_ioctl.is_subvolume(path):
                 os.lstat(path)
                 raise BackendError(f"{path} is not a subvolume: move it out of the pool by hand")
@@ -226,6 +232,10 @@ class BtrfsBackend(Backend):
                 # Within what is being destroyed, a read-only subvolume would keep its children.
                 btrfsutil.set_subvolume_read_only(f"{path}/{inner}", False)
             btrfsutil.delete_subvolume(path, recursive=True)
+        except OSError as error:
+            # An error of btrfsutil is an OSError, but never a FileNotFoundError.
+            if error.errno != errno.ENOENT:
+                raise
 
     # Reading
 
@@ -258,7 +268,7 @@ class BtrfsBackend(Backend):
         if volume.kind == LAYERS:
             yield path
             return
-        with self._layout.working(f"{volume.id}-{secrets.token_hex(4)}") as staging:
+        with self._layout.working(f"{volume.id}-{os.urandom(4).hex()}") as staging:
             btrfsutil.create_snapshot(path, staging, read_only=True)
             try:
                 yield staging
@@ -363,7 +373,14 @@ class BtrfsBackend(Backend):
             for volume in self._layout.found():
                 record = self._layout.record(volume)
                 kept = None if record is None else record.partition(b"\n")[2]
-                yield Found(volume, kept, self._problem(volume, record))
+                try:
+                    problem = self._problem(volume, record)
+                except OSError as error:
+                    # Removed since its name was read.
+                    if error.errno != errno.ENOENT:
+                        raise
+                    continue
+                yield Found(volume, kept, problem)
 
     def _problem(self, volume: Volume, record: bytes | None) -> str | None:
         path = self._layout.path(volume)
@@ -377,15 +394,22 @@ class BtrfsBackend(Backend):
 
     def leftovers(self) -> list[str]:
         with self._doing("look for leftovers"), self._layout.unowned() as names:
-            return names
+            return [name for name in names if not self._layout.is_being_removed(name)]
 
     def sweep(self) -> list[str]:
+        swept = []
         with self._doing("sweep"), self._layout.unowned() as names:
             for name in names:
+                if self._layout.is_being_removed(name):
+                    continue
+                swept.append(name)
+                if name.startswith(f"{STAGING}/record-"):
+                    os.unlink(f"{self._layout.base}/{name}")
+                    continue
                 self._destroy(f"{self._layout.base}/{name}")
                 kind, _, identity = name.partition("/")
                 self._layout.drop_record(Volume(kind, identity)) if kind == STAGING else None
-            return names
+        return swept
 
     def quarantine(self, volume: Volume) -> str:
         with self._doing(f"put {volume} aside"):

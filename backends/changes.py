@@ -24,6 +24,7 @@ from backends.tree import (
     TreeChanged,
     by_name,
     data_from,
+    link_target,
     open_regular,
     shown,
     xattrs,
@@ -312,7 +313,7 @@ class _Comparison:
         if xattrs(by_name(key, before)) != xattrs(by_name(key, after)):
             return False
         if kind == stat.S_IFLNK:
-            return os.readlink(key, dir_fd=before) == os.readlink(key, dir_fd=after)
+            return link_target(key, before) == link_target(key, after)
         return kind != stat.S_IFREG or _same_contents(key, before, old, after, new)
 
     @staticmethod

@@ -21,6 +21,7 @@ from backends.tree import (
     TreeChanged,
     by_name,
     data_from,
+    link_target,
     lstat,
     open_directory,
     open_regular,
@@ -127,7 +128,7 @@ class _Copy:
             return
         name = self._name
         if stat.S_ISLNK(status.st_mode):
-            os.symlink(os.readlink(name, dir_fd=read), name, dir_fd=made)
+            os.symlink(link_target(name, read), name, dir_fd=made)
         else:
             os.mknod(name, stat.S_IFMT(status.st_mode) | 0o600, status.st_rdev, dir_fd=made)
         os.chown(name, status.st_uid, status.st_gid, dir_fd=made, follow_symlinks=False)

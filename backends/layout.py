@@ -10,7 +10,6 @@
 import contextlib
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 
 from backends.base import CONTAINERS, LAYERS, STAGING, Volume
@@ -48,12 +47,12 @@ class Layout:
 
     def removing(self, volume: Volume) -> str:
         """A fresh path under `removing` for the volume."""
-        return f"{self.base}/{REMOVING}/{volume.kind}-{volume.id}-{secrets.token_hex(4)}"
+        return f"{self.base}/{REMOVING}/{volume.kind}-{volume.id}-{os.urandom(4).hex()}"
 
     def quarantined(self, volume: Volume) -> str:
         """A fresh path under `quarantine` for the volume."""
         path = f"{self.base}/{QUARANTINE}/{volume.kind}-{volume.id}"
-        return f"{path}-{secrets.token_hex(4)}" if os.path.lexists(path) else path
+        return f"{path}-{os.urandom(4).hex()}" if os.path.lexists(path) else path
 
     # What is in `staging` belongs to whoever holds a shared lock on the directory.
 
@@ -92,6 +91,18 @@ class Layout:
         finally:
             os.close(descriptor)
 
+    def is_being_removed(self, name: str) -> bool:
+        """Whether what `unowned` gave is in `removing` and under a living process, or gone."""
+        if not name.startswith(f"{REMOVING}/"):
+            return False
+        try:
+            with locked(f"{self.base}/{name}", wait=False):
+                return False
+        except (BlockingIOError, FileNotFoundError):
+            return True
+        except NotADirectoryError:
+            return False
+
     def _locked(self, how: int) -> int:
         descriptor = os.open(f"{self.base}/{STAGING}", os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -108,26 +119,35 @@ class Layout:
         """Write the record of a volume that is about to be made. Raises FileExistsError."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(self._record(volume), flags, 0o600)
-        try:
-            os.write(descriptor, record)
+        with open(descriptor, "wb") as file:
+            file.write(record)
+            file.flush()
             if durable:
                 os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def replace_record(self, volume: Volume, record: bytes) -> None:
-        """Put another record in place of the volume's, atomically and durably."""
+        """Put another record in place of the volume's, atomically and durably.
+
+        Raises FileNotFoundError if the volume went away meanwhile.
+        """
         path = self._record(volume)
-        fresh = f"{self.base}/{RECORDS}/{volume.kind}-{volume.id}-{secrets.token_hex(4)}"
+        with self.working(f"record-{os.urandom(8).hex()}") as fresh:
+            try:
+                with open(fresh, "xb") as file:
+                    file.write(record)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.rename(fresh, path)
+            except BaseException:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(fresh)
+                raise
+        sync_directory(os.path.dirname(path))
+        # Whoever removes a volume drops its record last, so either they see ours or we see that.
         try:
-            with open(fresh, "xb") as file:
-                file.write(record)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(fresh, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(fresh)
+            os.lstat(self.path(volume))
+        except FileNotFoundError:
+            self.drop_record(volume)
             raise
 
     def record(self, volume: Volume) -> bytes | None:
@@ -148,3 +168,26 @@ class Layout:
         for kind in (LAYERS, CONTAINERS):
             for name in sorted(os.listdir(f"{self.base}/{kind}")):
                 yield Volume(kind, name)
+
+
+@contextlib.contextmanager
+def locked(directory: str, *, wait: bool = True) -> Iterator[None]:
+    """An exclusive flock on the directory, kept when it is renamed.
+
+    Raises BlockingIOError if another process has it and we do not `wait`.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(path: str) -> None:
+    """Have the names in the directory on disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -103,6 +103,16 @@ def open_regular(name: bytes, directory: int, expected: os.stat_result) -> int:
         os.close(place)
 
 
+def link_target(name: bytes, directory: int) -> bytes:
+    """The target of the symbolic link `name`."""
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise TreeChanged(f"{shown(name)} was replaced while the tree was being read") from error
+
+
 def by_name(name: bytes, directory: int) -> bytes:
     """A path for the calls that take no directory descriptor; they must not follow it."""
     return b"/proc/self/fd/%d/%b" % (directory, name)

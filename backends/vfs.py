@@ -13,7 +13,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 
 from backends import busy
@@ -125,7 +124,7 @@ class VfsBackend(Backend):
     @contextlib.contextmanager
     def _being_made(self, volume: Volume) -> Iterator[str]:
         """An empty directory under `staging`, erased at the end if it has not become the volume."""
-        with self._layout.working(f"{volume.id}-{secrets.token_hex(4)}") as tree:
+        with self._layout.working(f"{volume.id}-{os.urandom(4).hex()}") as tree:
             os.mkdir(tree, 0o755)
             os.chmod(tree, 0o755)
             try:
@@ -263,9 +262,9 @@ class VfsBackend(Backend):
         try:
             with _locked(f"{self._layout.base}/{name}"):
                 return False
-        except BlockingIOError:
+        except (BlockingIOError, FileNotFoundError):
             return True
-        except (FileNotFoundError, NotADirectoryError):
+        except NotADirectoryError:
             return False
 
     def quarantine(self, volume: Volume) -> str:

@@ -122,7 +122,8 @@ def _gzip(read: Callable[[int], bytes]) -> Iterator[bytes]:
     def member() -> _Decompressor:
         return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
 
-    return _members(GZIP, read, member, igzip_lib.IsalError)
+    # isal's stubs call the class an instance.
+    return _members(GZIP, read, member, cast(type[Exception], igzip_lib.IsalError))
 
 
 def _bzip2(read: Callable[[int], bytes]) -> Iterator[bytes]:
@@ -197,7 +198,7 @@ def _zstd(read: Callable[[int], bytes]) -> Iterator[bytes]:
 
 
 def _zstd_blocks(magic: bytes, take: Callable[[int], bytes]) -> Iterator[bytes]:
-    """The bytes of a frame: its header first, then its blocks, a few at a time, and its checksum."""
+    """The bytes of a frame: its header, then its blocks, a few at a time, and its checksum."""
     descriptor = take(1)
     flags = descriptor[0]
     single_segment = flags >> 5 & 1

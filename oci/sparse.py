@@ -6,13 +6,13 @@ have hundreds of thousands.
 """
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence, Sequence
 
 from oci import pax
 from oci.errors import ArchiveError
 from oci.tarheader import BLOCK, MAX_OFFSET, number
 
-Map = array[int]
+Map = MutableSequence[int]
 
 _MAX_PIECES = 1 << 20
 _PAIR = 24
@@ -75,7 +75,7 @@ def from_body(read_block: Callable[[], bytes]) -> Map:
     return pieces
 
 
-def check(pieces: Map, size: int, stored: int) -> None:
+def check(pieces: Sequence[int], size: int, stored: int) -> None:
     """Refuse a map whose pieces overlap, reach past `size`, or do not make up `stored` bytes."""
     end = total = 0
     for index in range(0, len(pieces), 2):

@@ -16,9 +16,8 @@ one who wants to rebuild the archive bit for bit can have them there.
 from collections.abc import Iterator
 from typing import Protocol
 
-from backends.tree import shown
 from oci import pax, sparse
-from oci.errors import ArchiveError
+from oci.errors import ArchiveError, named
 from oci.tarheader import (
     BLOCK,
     BLOCK_DEVICE,
@@ -76,7 +75,6 @@ _DUMP_DIRECTORY = ord("D")
 _MAX_MAJOR = (1 << 12) - 1
 _MAX_MINOR = (1 << 20) - 1
 _MAX_TIME = ((1 << 63) - 1) * _NANOSECONDS
-_SHOWN = 300
 _CUT_SHORT = "the archive is cut short"
 
 
@@ -84,6 +82,10 @@ class Source(Protocol):
     """Where the archive comes from: a raw or buffered binary stream."""
 
     def readinto(self, buffer: memoryview, /) -> int | None: ...
+
+
+class _NotATar(ArchiveError):
+    """It is wrong from the first byte on, so no place needs to be told."""
 
 
 class Reader:
@@ -114,6 +116,8 @@ class Reader:
                     break
                 yield entry
             self._drain()
+        except _NotATar as error:
+            raise ArchiveError(str(error)) from error
         except ArchiveError as error:
             raise ArchiveError(self._located(str(error))) from error
 
@@ -136,18 +140,17 @@ class Reader:
     def _next(self) -> Entry | None:
         """The entry that begins here, with the headers that precede it; None at the end."""
         name = link = b""
-        records, repeated = self._globals, list[int]()
+        local: pax.Records = {}
+        repeated: list[int] = []
         while (header := self._header()) is not None:
             kind = header.type
             if kind in _EXTENDED:
                 self._seen_pax = True
                 local, repeated = pax.parse(self._collect(header, pax.MAX_HEADER))
-                records = {**self._globals, **local}
             elif kind == _GLOBAL:
                 self._seen_pax = True
                 found, _ = pax.parse(self._collect(header, pax.MAX_HEADER))
                 self._globals = {**self._globals, **found}
-                records = {**self._globals, **records}
             elif kind == _LONG_NAME:
                 name = self._collect(header, MAX_NAME).partition(b"\0")[0]
             elif kind == _LONG_LINK:
@@ -155,8 +158,9 @@ class Reader:
             elif kind != _VOLUME_LABEL:
                 if name or link:
                     header = header._replace(name=name or header.name, link=link or header.link)
+                records = {**self._globals, **local} if local else self._globals
                 return self._entry(header, records, repeated)
-        if name or link or records is not self._globals:
+        if name or link or local or repeated:
             raise ArchiveError("the archive ends after an extended header, before its entry")
         return None
 
@@ -166,7 +170,7 @@ class Reader:
         have = self._fill(BLOCK)
         if not have:
             if not self._offset:
-                raise ArchiveError("not a tar archive: it is empty")
+                raise _NotATar("not a tar archive: it is empty")
             raise ArchiveError("the archive is cut short: its end is not marked")
         block = self._block()
         header = parse(block)
@@ -174,7 +178,7 @@ class Reader:
             return header
         if block != ZERO_BLOCK:
             if not self._offset:
-                raise ArchiveError("not a tar archive: it does not begin with a header")
+                raise _NotATar("not a tar archive: it does not begin with a header")
             raise ArchiveError("the archive is damaged: there is no header where one must be")
         # One block of zeros at the very end is what some writers leave; GNU tar takes it too.
         if self._fill(BLOCK) and self._block() != ZERO_BLOCK:
@@ -241,9 +245,12 @@ class Reader:
 
     def _stored(self, header: Header, kind: int, records: pax.Records) -> int:
         """How many bytes of body follow the header; see _link_has_body for hard links."""
-        if kind in _BODILESS and header.type != _DUMP_DIRECTORY:
-            if kind != LINK or not self._link_has_body(header):
-                return 0
+        if kind == LINK:
+            has_body = self._link_has_body(header)
+        else:
+            has_body = kind not in _BODILESS or header.type == _DUMP_DIRECTORY
+        if not has_body:
+            return 0
         value = records.get(b"size")
         return size_of(header.size) if not value else within(pax.integer(value), MAX_OFFSET, "size")
 
@@ -338,9 +345,8 @@ class Reader:
         return have
 
     def _located(self, problem: str) -> str:
-        if self._name:
-            return f"{shown(self._name[:_SHOWN])}: {problem}"
-        return f"at byte {self._offset}: {problem}" if self._offset else problem
+        where = named(self._name) if self._name else f"at byte {self._offset}"
+        return f"{where}: {problem}"
 
 
 def _check_names(path: bytes, link: bytes, kind: int) -> None:

@@ -8,8 +8,7 @@ before it (see oci.pax), so an entry comes back as it went in.
 
 import re
 import struct
-from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
@@ -68,7 +67,7 @@ class Entry(NamedTuple):
     minor: int = 0
     xattrs: Mapping[bytes, bytes] = NOTHING
     acls: Mapping[bytes, bytes] = NOTHING
-    sparse: array[int] | None = None
+    sparse: Sequence[int] | None = None
 
 
 class Header(NamedTuple):

@@ -79,7 +79,7 @@ def btrfs_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def fresh_btrfs(tmp_path: Path) -> Iterator[Path]:
-    """A btrfs for one test that changes the whole filesystem, by turning quotas on or filling it."""
+    """A btrfs for one test that changes the whole of it, by turning quotas on or filling it."""
     require("btrfs")
     with new_btrfs(tmp_path) as point:
         yield point

@@ -4,11 +4,12 @@ import hashlib
 import os
 import socket
 import stat
+import struct
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
-ODD_NAMES = (b"a", b"a.b", b"a-b", b"b", b"\xff\xfe", b"new\nline", b"a b")
+ODD_NAMES = (b"a", b"a.b", b"\xff\xfe", b"b", b"a-b", b"new\nline", b"a b")
 
 
 class Entry(NamedTuple):
@@ -134,8 +135,11 @@ def _fill_as_root(top: Path) -> None:
     os.setxattr(top / "var/empty", "trusted.note", b"directory")
     os.setxattr(top / "bin/self", "trusted.note", b"link", follow_symlinks=False)
     os.setxattr(top / "var/fifo", "trusted.note", b"fifo", follow_symlinks=False)
-    # system.posix_acl_*: version 2, then tag, permissions and id of each entry (linux/posix_acl_xattr.h).
-    acl = "02000000" + "0100070" + "0ffffffff" + "02000500e8030000"
-    acl += "04000500ffffffff" + "10000700ffffffff" + "20000500ffffffff"
-    os.setxattr(top / "etc/empty", "system.posix_acl_access", bytes.fromhex(acl))
-    os.setxattr(top / "home/user", "system.posix_acl_default", bytes.fromhex(acl))
+    acl = posix_acl((0x01, 7, -1), (0x02, 5, 1000), (0x04, 5, -1), (0x10, 7, -1), (0x20, 5, -1))
+    os.setxattr(top / "etc/empty", "system.posix_acl_access", acl)
+    os.setxattr(top / "home/user", "system.posix_acl_default", acl)
+
+
+def posix_acl(*rules: tuple[int, int, int]) -> bytes:
+    """The value of system.posix_acl_*: tag, permissions and id (linux/posix_acl_xattr.h)."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *rule) for rule in rules)

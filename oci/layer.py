@@ -1,0 +1,147 @@
+"""Layers and root filesystems as tar archives: an archive into a tree, and a tree into an archive.
+
+`apply` writes a tar, compressed or not, into a tree. A child process that has chrooted into the
+tree does the writing (see oci.sandbox), so a hostile archive reaches nothing outside; the parent
+feeds it, and unpacks what is compressed meanwhile. `make` writes a tree as one flat archive that
+depends on nothing but the tree: the same tree gives the same bytes.
+
+Both keep owners as numbers, modes, times to the nanosecond, hard links, devices, and every
+extended attribute, ACLs and capabilities among them. An attribute that the filesystem
+refuses, security.selinux too, is an error and never left out. Names are bytes.
+"""
+
+import errno
+import io
+import os
+from collections.abc import Callable, Iterable
+from typing import BinaryIO, NamedTuple
+
+from oci import compression
+from oci.extract import Extraction
+from oci.pack import pack
+from oci.sandbox import run_inside
+from oci.tar import Reader
+
+Progress = Callable[[int], None]
+"""Told how many bytes have gone by since it was last called."""
+
+_PIECE = 1 << 20
+
+
+class Applied(NamedTuple):
+    """What an archive held: its entries, and the bytes of its regular files.
+
+    A hard link adds nothing; each of several entries with one name does.
+    """
+
+    entries: int
+    size: int
+
+
+def apply(source: BinaryIO, tree: str, *, progress: Progress | None = None) -> Applied:
+    """Write the archive that `source` gives, from where it stands, into the directory `tree`.
+
+    `source` may be a file, a pipe or any binary stream, and is read to its end. `progress` hears
+    of the bytes taken from it. The tree's root gets what the archive says of "./"; an entry that
+    is there already is replaced, a directory by a directory only in its metadata. When it fails,
+    what was written until then is left in the tree.
+
+    Raises ArchiveError, NoSpace, NotSupported (an attribute or a time that the filesystem cannot
+    store), Unavailable (a user other than root, and an owner or device that only root can make)
+    and BackendError; an OSError is the source's.
+    """
+    tell = progress or _say_nothing
+    head, fd = _begin(source)
+    kind = compression.sniff(head)
+    tell(len(head))
+
+    def feed(pipe: int) -> None:
+        if kind != compression.PLAIN:
+            rest = compression.prefixed(head, _counted(source.read, tell))
+            _send_all(pipe, compression.pieces(kind, rest))
+        elif _send_all(pipe, (head,)) and not (fd >= 0 and _splice(fd, pipe, tell)):
+            read = _counted(source.read, tell)
+            _send_all(pipe, iter(lambda: read(_PIECE), b""))
+
+    entries, size = run_inside(tree, _unpack, feed).split()
+    return Applied(int(entries), int(size))
+
+
+def make(tree: str, out: BinaryIO, *, progress: Progress | None = None) -> list[bytes]:
+    """Write the directory `tree` to `out` as one archive; returns its sockets, which no tar holds.
+
+    Entries come in byte order of their paths, which end in a slash where they are directories,
+    after the root as "./". A file with several
+    names has its body under the first. Only names, metadata and contents count, so equal trees
+    give equal bytes. The tree may be hostile: no link is followed, no fifo or device is opened.
+    `progress` hears of the bytes written.
+
+    Raises TreeChanged when an entry changes while it is read and BackendError when one cannot
+    be read; an OSError is that of `out`.
+    """
+    tell = progress or _say_nothing
+
+    def write(piece: bytes) -> None:
+        out.write(piece)
+        tell(len(piece))
+
+    return pack(tree, write)
+
+
+def _unpack(pipe: int) -> str:
+    with io.FileIO(pipe, closefd=False) as source:
+        count, size = Extraction().run(Reader(source))
+    return f"{count} {size}"
+
+
+def _begin(source: BinaryIO) -> tuple[bytes, int]:
+    """The first bytes of `source`, and the descriptor from which the others can be had, or -1."""
+    head = source.read(compression.MAGIC_SIZE)
+    while 0 < len(head) < compression.MAGIC_SIZE and (more := source.read(1)):
+        head += more
+    raw: object = source
+    if isinstance(source, io.BufferedReader):
+        head += source.read(len(source.peek()))
+        raw = source.raw
+    return head, raw.fileno() if isinstance(raw, io.FileIO) else -1
+
+
+def _splice(fd: int, pipe: int, tell: Progress) -> bool:
+    """Move all of `fd` into the pipe without copying it; False if the kernel cannot from there."""
+    while True:
+        try:
+            count = os.splice(fd, pipe, _PIECE)
+        except BrokenPipeError:
+            return True
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return False
+        if not count:
+            return True
+        tell(count)
+
+
+def _send_all(pipe: int, pieces: Iterable[bytes]) -> bool:
+    """Write the pieces to the pipe; False when its reader has gone."""
+    for piece in pieces:
+        view = memoryview(piece)
+        while view:
+            try:
+                view = view[os.write(pipe, view) :]
+            except BrokenPipeError:
+                return False
+    return True
+
+
+def _counted(read: Callable[[int], bytes], tell: Progress) -> Callable[[int], bytes]:
+    def counted(size: int) -> bytes:
+        data = read(size)
+        tell(len(data))
+        return data
+
+    return counted
+
+
+def _say_nothing(count: int) -> None:
+    """The progress that nobody asked for."""
