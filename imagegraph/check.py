@@ -43,10 +43,15 @@ def _database(store: "Store") -> Iterator[Problem]:
 
 
 def _half_done(store: "Store", repair: bool) -> Iterator[Problem]:
-    left = [row for row in store.graph.undone() if not store.owner.lives(row[3])]
+    dead = [row for row in store.graph.undone() if not store.owner.lives(row[3])]
+    # Asked again, because its owner may have finished it just before its end.
+    still = set(store.graph.undone())
+    left = [row for row in dead if row in still]
     ended = {removed.name for removed in store.reap()} if repair else set()
-    for table, id, state, _ in left:
+    for table, id, state, owner in left:
         what = f"left {state} by a process that died"
+        if owner is None:
+            what = "its removal was put off because it was in use"
         yield Problem(f"{table}/{id}", what, "end it", id in ended)
 
 
@@ -96,5 +101,5 @@ def _damaged(store: "Store", met: Found, repair: bool) -> Problem:
     if repair and met.volume.kind == LAYERS:
         records.describe_layer(store.graph, store.backend, met.volume.id)
     elif repair and (container := store.graph.container_by_prefix(met.volume.id)):
-        records.describe_container(store.backend, container)
+        records.describe_container(store.graph, store.backend, container.id)
     return Problem(where, what, "write its record again", repair)

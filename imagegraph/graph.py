@@ -11,14 +11,12 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from imagegraph.errors import Ambiguous, StoreError
 from imagegraph.model import Container, Image, Layer
 from imagegraph.reference import Reference
-from imagegraph.schema import migrate
-
-PATIENCE = 60.0
-"""Seconds to wait for another process's transaction; each lasts milliseconds."""
+from imagegraph.schema import PATIENCE, migrate
 
 _LAYER = "id, parent, created, size, diff_id, chain_id"
 _IMAGE = "id, layer, parent, created, config, digest"
@@ -28,12 +26,21 @@ _CONTAINER = "id, name, image, created, size, options"
 class Graph:
     """One connection to a store's database."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, read_only: bool = False) -> None:
+        """`read_only`: the file is neither made nor migrated, and nothing can be changed."""
         try:
-            self._database = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
-            self._database.execute("PRAGMA foreign_keys = ON")
-            self._database.execute("PRAGMA synchronous = FULL")
-            migrate(self._database, path)
+            source = f"file:{quote(os.fsencode(path))}?mode=ro" if read_only else path
+            self._database = sqlite3.connect(
+                source, uri=read_only, timeout=PATIENCE, isolation_level=None
+            )
+            try:
+                if not read_only:
+                    self._database.execute("PRAGMA foreign_keys = ON")
+                    self._database.execute("PRAGMA synchronous = FULL")
+                    migrate(self._database, path)
+            except BaseException:
+                self._database.close()
+                raise
         except sqlite3.Error as error:
             raise database_error(error, path) from error
         self._path = path
@@ -71,8 +78,10 @@ class Graph:
         rows = self._rows("SELECT value FROM settings WHERE key = ?", key)
         return rows[0][0] if rows else None
 
-    def set_setting(self, key: str, value: str) -> None:
-        self._rows("INSERT OR REPLACE INTO settings VALUES (?, ?)", key, value)
+    def settle(self, key: str, value: str) -> bool:
+        """Set what is not set yet; False if another process has set it to something else."""
+        self._rows("INSERT OR IGNORE INTO settings VALUES (?, ?)", key, value)
+        return self.setting(key) == value
 
     # Layers
 
@@ -87,8 +96,8 @@ class Graph:
         statement = "UPDATE layers SET state = 'ready', owner = NULL, size = ? WHERE id = ?"
         self._rows(statement, size, id)
 
-    def doom_layer(self, id: str, owner: int) -> None:
-        """State `removing`; what it stood on is no longer held by it."""
+    def doom_layer(self, id: str, owner: int | None) -> None:
+        """State `removing`; what it stood on is no longer held by it. No owner: `reap` ends it."""
         statement = "UPDATE layers SET state = 'removing', owner = ?, parent = NULL WHERE id = ?"
         self._rows(statement, owner, id)
 
@@ -224,9 +233,14 @@ class Graph:
         self._rows(statement, owner, id)
         return bool(self._rows("SELECT changes()")[0][0])
 
-    def rename_container(self, id: str, name: str) -> None:
-        """Raises sqlite3.IntegrityError if the name is in use."""
-        self._rows("UPDATE containers SET name = ? WHERE id = ?", name, id)
+    def rename_container(self, id: str, name: str) -> bool:
+        """Whether the container is still there. Raises sqlite3.IntegrityError if the name is in use."""
+        self._rows("UPDATE containers SET name = ? WHERE id = ? AND state = 'ready'", name, id)
+        return bool(self._rows("SELECT changes()")[0][0])
+
+    def name_is_taken(self, name: str) -> bool:
+        """Whether a container has the name, those that come and go included."""
+        return bool(self._rows("SELECT 1 FROM containers WHERE name = ?", name))
 
     def containers(self) -> list[Container]:
         """Every container, the newest first."""
@@ -269,6 +283,18 @@ class Graph:
             ORDER BY 1, 5 DESC"""
         return [tuple(row[:4]) for row in self._rows(statement)]
 
+    def claim(self, table: str, id: str, owner: int | None, heir: int | None) -> bool:
+        """Make a row that dead `owner` left `removing` and the `heir`'s (None: whoever comes).
+
+        False if it is not what it was: its owner finished it before its end, or another has it.
+        """
+        parent = ", parent = NULL" if table == "layers" else ""
+        statement = f"""
+            UPDATE {table} SET state = 'removing', owner = ?{parent}
+            WHERE id = ? AND state != 'ready' AND owner IS ?"""
+        self._rows(statement, heir, id, owner)
+        return bool(self._rows("SELECT changes()")[0][0])
+
     def drop(self, table: str, id: str) -> None:
         """Delete the row of `layers` or `containers`."""
         self._rows(f"DELETE FROM {table} WHERE id = ?", id)
@@ -293,7 +319,7 @@ def database_error(error: sqlite3.Error, path: str) -> StoreError:
     code = getattr(error, "sqlite_errorname", "")
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreError(
-            f"{path} has been locked for {PATIENCE:.0f} s by another process: try again"
+            f"{path} has been locked for {PATIENCE} s by another process: try again"
         )
     if code.startswith("SQLITE_FULL"):
         return StoreError(f"cannot write {path}: the disk is full")

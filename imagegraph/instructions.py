@@ -238,12 +238,12 @@ def _shell(config: Config, rest: str) -> None:
 
 def _stopsignal(config: Config, rest: str) -> None:
     signal = _expanded(config, rest)
-    if not _is_signal(signal):
+    if not is_signal(signal):
         raise StoreError(f"{signal!r} is not a signal; use a name or a number, e.g. SIGTERM or 15")
     config["StopSignal"] = signal
 
 
-def _is_signal(text: str) -> bool:
+def is_signal(text: str) -> bool:
     """Whether the kernel has that signal: a number, or a name with or without SIG, in any case."""
     from signal import Signals
 

@@ -11,7 +11,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backends.base import LAYERS, Volume
-from backends.changes import DELETED, Change
+from backends.changes import DELETED, Change, ChangesError
+from backends.errors import VolumeNotFound
+from backends.tree import CHANGED
 from imagegraph import config as configs
 from imagegraph.model import (
     Container,
@@ -45,18 +47,28 @@ def images(store: "Store", *, every: bool = False) -> list[ImageSummary]:
 
 
 def image_size(store: "Store", image: Image) -> int:
-    """Bytes of the files of all the image's layers."""
-    return sum(layer_size(store, layer) for layer in store.graph.chain(image.layer))
+    """Bytes of the files of all the image's layers, as far as those are on disk."""
+    return sum(layer_size(store, layer) or 0 for layer in store.graph.chain(image.layer))
 
 
-def layer_size(store: "Store", layer: Layer) -> int:
-    """Bytes of the regular files that the layer adds or changes; counted once, then kept."""
+def layer_size(store: "Store", layer: Layer) -> int | None:
+    """Bytes of the regular files that the layer adds or changes; counted once, then kept.
+
+    None if the layer is not on disk, or was removed meanwhile.
+    """
     if layer.size is not None:
         return layer.size
     volume = Volume(LAYERS, layer.id)
     below = Volume(LAYERS, layer.parent) if layer.parent else None
-    with store.backend.open(volume) as tree:
-        size = bytes_of(tree, store.backend.changes(volume, below))
+    try:
+        with store.backend.open(volume) as tree:
+            size = bytes_of(tree, store.backend.changes(volume, below))
+    except VolumeNotFound:
+        return None
+    except ChangesError:
+        if store.graph.known("layers", [layer.id]).get(layer.id) == "ready":
+            raise
+        return None
     with store.graph.writing():
         store.graph.set_layer_size(layer.id, size)
     return size
@@ -69,19 +81,28 @@ def container_size(store: "Store", container: Container) -> int:
 
 
 def bytes_of(tree: str, changes: Iterable[Change]) -> int:
-    """Bytes of the regular files that were added or modified, each inode counted once."""
+    """Bytes of the regular files that were added or modified, each inode counted once.
+
+    What is not there any more when it is looked at counts nothing.
+    """
     total = 0
     seen: set[int] = set()
     with contextlib.ExitStack() as stack:
-        parent, directory = b"", stack.enter_context(_opened(tree, b""))
+        parent, directory = None, -1
         for path, kind in changes:
             above, _, name = path.rpartition(b"/")
             if kind == DELETED or not name:
                 continue
-            if above != parent:
-                stack.close()
-                parent, directory = above, stack.enter_context(_opened(tree, above))
-            status = os.lstat(name, dir_fd=directory)
+            try:
+                if above != parent:
+                    stack.close()
+                    parent, directory = None, stack.enter_context(_opened(tree, above))
+                    parent = above
+                status = os.lstat(name, dir_fd=directory)
+            except OSError as error:
+                if error.errno not in CHANGED:
+                    raise
+                continue
             if stat.S_ISREG(status.st_mode) and status.st_ino not in seen:
                 total += status.st_size
                 if status.st_nlink > 1:
@@ -170,7 +191,7 @@ def _of_layer(
         tops = store.graph.images_on(layer.id)
         above = tops[0].id if tops else None
     own = tuple(tags.get(above, ())) if above else ()
-    return _entry(step, above, layer_size(store, layer), own)
+    return _entry(step, above, layer_size(store, layer) or 0, own)
 
 
 def _entry(
@@ -207,8 +228,8 @@ def disk_usage(store: "Store") -> list[Line]:
         step = summary.image.layer if summary.containers else None
         while step is not None and step not in used:
             used.add(step)
-            step = layers[step].parent
-    sizes = {id: layer_size(store, layer) for id, layer in layers.items()}
+            step = layers[step].parent if step in layers else None
+    sizes = {id: layer_size(store, layer) or 0 for id, layer in layers.items()}
     active = sum(1 for summary in summaries if summary.containers)
     idle = sum(size for id, size in sizes.items() if id not in used)
     rows = containers(store, every=True)
@@ -228,7 +249,10 @@ def disk_usage(store: "Store") -> list[Line]:
 
 
 def _exclusive(store: "Store", container: Container) -> int | None:
-    return store.backend.usage(store.volume(container)).exclusive
+    try:
+        return store.backend.usage(store.volume(container)).exclusive
+    except VolumeNotFound:
+        return 0
 
 
 def _total(sizes: Iterable[int | None]) -> int | None:

@@ -4,7 +4,7 @@ Ids are 64 lower-case hex digits. Times are integers, nanoseconds since the epoc
 bytes, None while nobody has counted them.
 """
 
-import secrets
+import os
 from typing import Any, NamedTuple
 
 from imagegraph.reference import Reference
@@ -13,7 +13,7 @@ from imagegraph.reference import Reference
 def new_id() -> str:
     """256 random bits in hex; what people read of it is never all decimal digits."""
     while True:
-        id = secrets.token_hex(32)
+        id = os.urandom(32).hex()
         if not id[:12].isdigit():
             return id
 

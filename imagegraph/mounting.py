@@ -59,8 +59,7 @@ def unmount(store: "Store", container: Container, *, missing_ok: bool = False) -
     try:
         for _ in range(places.count(point)):
             mounts.unmount(point)
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(point)
+        forget(store, container)
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise Conflict(
@@ -68,3 +67,9 @@ def unmount(store: "Store", container: Container, *, missing_ok: bool = False) -
                 " close its files first"
             ) from error
         raise from_os_error(error, f"unmount container {container.name}") from error
+
+
+def forget(store: "Store", container: Container) -> None:
+    """Remove the mount point of a container that is not mounted; success if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(f"{store.root}/mnt/{container.id}")

@@ -3,6 +3,8 @@
 import os
 import re
 
+from imagegraph.errors import StoreError
+
 _ADJECTIVES = """
     able agile alert amber ample ancient azure balmy blithe bold brave breezy bright brisk broad
     calm candid careful cheery civil clever copper cosy crisp curious dapper daring deft dewy
@@ -31,6 +33,15 @@ _CATTLE = """
 def valid(name: str) -> bool:
     """Whether Docker would take `name` for a container: two characters or more, letters first."""
     return re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", name) is not None
+
+
+def check(name: str) -> None:
+    """Raises StoreError for a name that is not valid."""
+    if not valid(name):
+        raise StoreError(
+            f"invalid container name {name[:64]!r}: take two or more letters, digits, '_', '.' and"
+            " '-', a letter or digit first"
+        )
 
 
 def random_name() -> str:

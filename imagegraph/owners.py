@@ -8,7 +8,6 @@ locks work across pid namespaces and leave nothing to clean up.
 
 import fcntl
 import os
-import secrets
 import struct
 
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock: l_type, l_whence, l_start, l_len, l_pid
@@ -18,7 +17,7 @@ class Owner:
     """This process as an owner of rows: `token` is its number, from 1 to 2**62."""
 
     def __init__(self, path: str) -> None:
-        self.token = 1 + secrets.randbelow(1 << 62)
+        self.token = 1 + (int.from_bytes(os.urandom(8), "big") >> 2)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         lock = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, self.token, 1, 0)
         fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, lock)

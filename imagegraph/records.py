@@ -6,7 +6,7 @@ their configs and tags; a container's is its row.
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from backends.base import CONTAINERS, LAYERS, Backend, Volume
@@ -46,16 +46,32 @@ def _dump(fields: dict[str, Any]) -> bytes:
 
 def describe_layer(graph: Graph, backend: Backend, id: str) -> None:
     """Bring a layer's record up to date with the graph; success if the layer is gone."""
-    chain = graph.chain(id)
-    if not chain:
-        return
-    images = [(image, graph.tags(image.id)) for image in graph.images_on(id)]
-    record = of_layer(id, chain[0].parent, images)
-    with contextlib.suppress(VolumeNotFound):
-        backend.describe(Volume(LAYERS, id), record)
+
+    def record() -> bytes | None:
+        chain = graph.chain(id)
+        images = [(image, graph.tags(image.id)) for image in graph.images_on(id)]
+        return of_layer(id, chain[0].parent, images) if chain else None
+
+    _describe(backend, Volume(LAYERS, id), record)
 
 
-def describe_container(backend: Backend, container: Container) -> None:
+def describe_container(graph: Graph, backend: Backend, id: str) -> None:
     """Bring a container's record up to date; success if the container is gone."""
+
+    def record() -> bytes | None:
+        container = graph.container_by_prefix(id)
+        return of_container(container) if container else None
+
+    _describe(backend, Volume(CONTAINERS, id), record)
+
+
+def _describe(backend: Backend, volume: Volume, read: Callable[[], bytes | None]) -> None:
+    """Write what `read` answers until it answers the same afterwards.
+
+    Everyone who changes the graph does so, hence the last one to write has read the last change.
+    """
+    written = None
     with contextlib.suppress(VolumeNotFound):
-        backend.describe(Volume(CONTAINERS, container.id), of_container(container))
+        while (record := read()) is not None and record != written:
+            backend.describe(volume, record)
+            written = record

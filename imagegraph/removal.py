@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from backends.base import LAYERS, Volume
 from backends.errors import VolumeBusy
 from imagegraph import records
-from imagegraph.errors import Conflict
+from imagegraph.errors import Conflict, NotFound
 from imagegraph.lookup import find_image_and_tag
 from imagegraph.model import Container, Image, Removed
 from imagegraph.reference import Reference
@@ -36,7 +36,11 @@ def remove_image(store: "Store", name: str, *, force: bool, prune: bool) -> list
             dropped, doomed = _drop(store, image, prune)
             removed += [Removed("image", gone.id) for gone in dropped]
             touched |= {gone.layer for gone in dropped}
-    return removed + _remove_layers(store, touched, doomed)
+    ended = _remove_layers(store, touched, doomed)
+    busy = [left.name for left in ended if left.kind == "busy"]
+    if busy:
+        raise Conflict(f"the image is removed, but not all of its layers: {'; '.join(busy)}")
+    return removed + ended
 
 
 def _refuse(
@@ -97,7 +101,7 @@ def _remove_layers(store: "Store", touched: set[str], doomed: list[str]) -> list
     """Remove the volumes of layers in state `removing`, then their rows.
 
     The records of the other layers whose images or tags were `touched` are brought up to date.
-    Raises Conflict where one is in use; it is invisible by then, and the next prune ends it.
+    One that is in use is in the answer as "busy"; it is invisible, and left for `reap`.
     """
     removed = []
     for layer in touched.difference(doomed):
@@ -106,10 +110,11 @@ def _remove_layers(store: "Store", touched: set[str], doomed: list[str]) -> list
         try:
             store.backend.remove(Volume(LAYERS, layer))
         except VolumeBusy as busy:
-            raise Conflict(
-                f"the image is removed, but a layer of it is still in use: {busy}; cowshed prune"
-                " or check --repair removes it afterwards"
-            ) from busy
+            with store.graph.writing():
+                store.graph.doom_layer(layer, None)
+            advice = "cowshed prune or check --repair removes it afterwards"
+            removed.append(Removed("busy", f"{busy}; {advice}"))
+            continue
         with store.graph.writing():
             store.graph.drop("layers", layer)
         removed.append(Removed("layer", layer))
@@ -139,6 +144,8 @@ def prune(
                 removed.append(Removed("container", container.id))
             except Conflict as conflict:
                 removed.append(Removed("busy", str(conflict)))
+            except NotFound:
+                pass  # Another process was quicker.
     # The newest come first, so that a parent is met when its children are gone.
     for image in store.graph.images():
         removed += _prune_image(store, image, unused, wanted)

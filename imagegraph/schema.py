@@ -6,8 +6,12 @@ carry the token of the process that works on them.
 """
 
 import sqlite3
+import time
 
 from imagegraph.errors import NewerStore
+
+PATIENCE = 60
+"""Seconds to wait for another process's transaction; each lasts milliseconds."""
 
 MIGRATIONS = (
     """
@@ -73,7 +77,7 @@ def migrate(database: sqlite3.Connection, path: str) -> None:
             f"{path} was made by a newer version of cowshed (schema {version}, this one knows"
             f" {len(MIGRATIONS)}): update cowshed"
         )
-    database.execute("PRAGMA journal_mode = WAL")
+    _write_ahead(database)
     database.execute("BEGIN IMMEDIATE")
     try:
         for script in MIGRATIONS[_version(database) :]:
@@ -84,6 +88,18 @@ def migrate(database: sqlite3.Connection, path: str) -> None:
     except BaseException:
         database.execute("ROLLBACK")
         raise
+
+
+def _write_ahead(database: sqlite3.Connection) -> None:
+    """Switch to WAL, for which SQLite does not wait by itself while others open the same new file."""
+    for patience in range(PATIENCE * 100, -1, -1):
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or not patience:
+                raise
+        time.sleep(0.01)
 
 
 def _version(database: sqlite3.Connection) -> int:

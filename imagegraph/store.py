@@ -20,7 +20,6 @@ returned to the caller survives a power cut.
 
 import contextlib
 import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -35,7 +34,7 @@ from imagegraph import publishing, records, removal
 from imagegraph.errors import Conflict, NameInUse, NotFound, StoreError
 from imagegraph.graph import Graph
 from imagegraph.model import Container, Image, Removed, new_id
-from imagegraph.names import random_name
+from imagegraph.names import check, random_name
 from imagegraph.owners import Owner
 from imagegraph.reference import Reference
 
@@ -62,7 +61,7 @@ class Store:
         `backend` is the name the store must have (btrfs, loopback, vfs). Raises StoreError,
         BackendError.
         """
-        root = os.path.abspath(root)
+        root = os.path.realpath(root)
         if not os.path.exists(f"{root}/{DATABASE}"):
             return cls.init(root, backend=backend)
         graph = Graph(f"{root}/{DATABASE}")
@@ -90,10 +89,12 @@ class Store:
 
         `size`: bytes of a loopback pool. Raises StoreError, BackendError.
         """
-        root = os.path.abspath(root)
+        # The kernel names mounts by their real paths.
+        root = os.path.realpath(root)
         try:
             os.makedirs(root, mode=0o700, exist_ok=True)
             if not os.path.exists(f"{root}/{DATABASE}"):
+                _require_empty(root)
                 os.chmod(root, 0o700)
         except OSError as error:
             raise from_os_error(error, f"make the store {root}") from error
@@ -106,8 +107,8 @@ class Store:
             if name not in detect.NAMES:
                 raise StoreError(f"there is no backend {name}: take {', '.join(detect.NAMES)}")
             detect.prepare(root, name, size=size, quota=quota)
-            if not there:
-                graph.set_setting("backend", name)
+            if not graph.settle("backend", name):
+                raise StoreError(f"another process made {root} with another backend: try again")
             return cls(root, graph, detect.open_backend(root, name))
         except BaseException:
             graph.close()
@@ -238,6 +239,8 @@ class Store:
         self, image: Image, name: str | None, count: int, size: int | None, options: dict[str, Any]
     ) -> list[Container]:
         """Rows in state `creating` for new containers, each with a name of its own."""
+        if name is not None:
+            check(name)
         for attempt in range(10):
             names = [_name(name, count, number, attempt) for number in range(1, count + 1)]
             containers = [
@@ -252,8 +255,8 @@ class Store:
                 if self.graph.image(image.id) is None:
                     raise NotFound(f"image {image.id[:12]} was removed meanwhile") from error
                 self.reap()
-                if name is not None and attempt:
-                    taken = ", ".join(container.name for container in containers[:3])
+                taken = ", ".join(own for own in names if self.graph.name_is_taken(own))
+                if name is not None and taken:
                     raise NameInUse(
                         f"the container name {taken} is in use: remove or rename that"
                         " container, or take another name"
@@ -261,13 +264,17 @@ class Store:
         raise NameInUse("no free name was found: give one with --name")
 
     def rename(self, container: Container, name: str) -> None:
-        """Raises NameInUse."""
+        """Raises NameInUse, NotFound."""
+        check(name)
+        if self.graph.name_is_taken(name):
+            self.reap()
         try:
             with self.graph.writing():
-                self.graph.rename_container(container.id, name)
+                if not self.graph.rename_container(container.id, name):
+                    raise NotFound(f"container {container.name} was removed meanwhile")
         except sqlite3.IntegrityError as error:
             raise NameInUse(f"the container name {name} is in use") from error
-        records.describe_container(self.backend, container._replace(name=name))
+        records.describe_container(self.graph, self.backend, container.id)
 
     def remove_container(self, container: Container, *, force: bool = False) -> None:
         """Remove the container and its volume; `force` unmounts it first.
@@ -295,6 +302,7 @@ class Store:
             raise Conflict(f"container {container.name} is in use: {busy}") from busy
         with self.graph.writing():
             self.graph.drop("containers", container.id)
+        mounting.forget(self, container)
 
     # Trees
 
@@ -349,20 +357,41 @@ class Store:
             self.graph.drop(table, id)
 
     def reap(self) -> list[Removed]:
-        """End what dead processes left half-done, which nobody sees; what is in use stays."""
+        """End what dead processes left half-done, which nobody sees.
+
+        What cannot be removed yet stays, and is `check`'s to tell.
+        """
         ended = []
         for table, id, _, owner in self.graph.undone():
             if self.owner.lives(owner):
                 continue
-            with contextlib.suppress(VolumeBusy):
+            with self.graph.writing():
+                claimed = self.graph.claim(table, id, owner, self.owner.token)
+            if not claimed:
+                continue
+            try:
                 self._end(table, id)
+            except BackendError:
+                with self.graph.writing():
+                    self.graph.claim(table, id, self.owner.token, None)
+            else:
                 ended.append(Removed(table.removesuffix("s"), id))
         return ended
+
+
+def _require_empty(root: str) -> None:
+    """Raises StoreError where the directory is somebody's: a store makes its root private."""
+    foreign = set(os.listdir(root)) - {"lost+found"}
+    # Asked again, for another process may be making the store: its database comes first.
+    if foreign and not os.path.exists(f"{root}/{DATABASE}"):
+        raise StoreError(
+            f"{root} is not empty and has no {DATABASE}: give a directory of its own as --root"
+        )
 
 
 def _name(stem: str | None, count: int, number: int, attempt: int) -> str:
     if stem is None:
         # Later attempts, and many at once, need more room than the words have.
         crowded = attempt or count > 1
-        return random_name() + (f"_{secrets.token_hex(3)}" if crowded else "")
+        return random_name() + (f"_{os.urandom(3).hex()}" if crowded else "")
     return stem if count == 1 else f"{stem}-{number}"

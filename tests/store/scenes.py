@@ -1,0 +1,123 @@
+"""What the store's tests are made of: roots on each backend, small images, contents as dictionaries."""
+
+import contextlib
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from backends import mounts
+from imagegraph import config as configs
+from imagegraph.check import check
+from imagegraph.model import Container, Image
+from imagegraph.reference import parse
+from imagegraph.store import Store
+
+Files = dict[str, bytes]
+
+
+def document(**config: object) -> dict[str, object]:
+    """The config document of an imported image."""
+    return configs.new(
+        created=time.time_ns(),
+        comment="imported",
+        architecture="amd64",
+        os="linux",
+        variant="",
+        config=config,
+    )
+
+
+def add_image(
+    store: Store, files: Mapping[str, bytes], name: str | None = None, **config: object
+) -> Image:
+    """An image of one layer that holds the files, called `name`."""
+
+    def fill(tree: str) -> int:
+        write_files(tree, files)
+        return sum(map(len, files.values()))
+
+    reference = parse(name).with_default_tag() if name else None
+    return store.add_image(fill, document(**config), reference)
+
+
+def write_files(tree: str | Path, files: Mapping[str, bytes]) -> None:
+    """Write the files, and the directories above them."""
+    for path, content in files.items():
+        file = Path(tree, path)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+
+
+def write(store: Store, container: Container, files: Mapping[str, bytes]) -> None:
+    with store.open_tree(container) as tree:
+        write_files(tree, files)
+
+
+def commit(store: Store, container: Container, name: str | None = None) -> Image:
+    return store.commit(container, parse(name).with_default_tag() if name else None)[0]
+
+
+def contents(store: Store, thing: Image | Container) -> Files:
+    """Path -> content of every regular file."""
+    with store.open_tree(thing) as tree:
+        return files_in(tree)
+
+
+def files_in(tree: str | Path) -> Files:
+    top = Path(tree)
+    return {
+        str(path.relative_to(top)): path.read_bytes()
+        for path in top.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def tags(store: Store) -> dict[str, str]:
+    """Tag -> image id."""
+    return {
+        str(tag): image for image, listed in store.graph.all_tags().items() for tag in listed
+    }
+
+
+def names(store: Store) -> set[str]:
+    return {container.name for container in store.graph.containers()}
+
+
+def assert_sound(store: Store) -> None:
+    """Nothing is wrong, and nothing is left half-made or half-removed."""
+    assert check(store) == []
+    assert store.graph.undone() == []
+    pool = f"{store.root}/pool"
+    assert os.listdir(f"{pool}/staging") == []
+    assert os.listdir(f"{pool}/removing") == []
+    for kind in ("layers", "containers"):
+        assert sorted(os.listdir(f"{pool}/records/{kind}")) == sorted(os.listdir(f"{pool}/{kind}"))
+    assert sorted(os.listdir(f"{pool}/records")) == ["containers", "layers", "staging"]
+    assert os.listdir(f"{pool}/records/staging") == []
+
+
+@contextlib.contextmanager
+def loopback_root(directory: Path) -> Iterator[Path]:
+    """A root for a loopback store; its pool is unmounted at the end and its loop device freed."""
+    root = directory / "loopback"
+    try:
+        yield root
+    finally:
+        release(root)
+
+
+def release(root: Path) -> None:
+    """Unmount the pool of `root` as often as it is mounted, and detach its loop devices."""
+    while mounts.mount_at(f"{root}/pool"):
+        if subprocess.run(["umount", root / "pool"], capture_output=True).returncode:
+            subprocess.run(["umount", "--lazy", root / "pool"], check=True)
+    for device in loop_devices(root):
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def loop_devices(root: Path) -> list[str]:
+    """The loop devices whose file is the pool of `root`."""
+    command = ["losetup", "--noheadings", "--output", "NAME", "--associated", root / "pool.btrfs"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()

@@ -1,0 +1,145 @@
+"""Several processes on one root at once."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from imagegraph.check import check
+from imagegraph.store import Store
+from tests.store.scenes import (
+    add_image,
+    assert_sound,
+    contents,
+    loop_devices,
+    names,
+    tags,
+)
+
+PROCESSES = 8
+SECONDS = float(os.environ.get("COWSHED_RACE_SECONDS", "4"))
+REPOSITORY = Path(__file__).parents[2]
+
+
+def race(root: str | Path, job: str, amount: float = 0, processes: int = PROCESSES) -> list[Any]:
+    """What each of several processes that began `job` at the same moment has to tell."""
+    runners = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.store.race", root, job, str(amount), str(seed)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+        )
+        for seed in range(processes)
+    ]
+    for runner in runners:
+        assert runner.stdout is not None and runner.stdout.readline() == "ready\n"
+    for runner in runners:
+        assert runner.stdin is not None
+        runner.stdin.write("\n")
+        runner.stdin.flush()
+    # All of them have ended before the first of them is judged.
+    outputs = [runner.communicate(timeout=120) for runner in runners]
+    assert [err for _, err in outputs] == [""] * processes
+    return [json.loads(out) for out, _ in outputs]
+
+
+def test_eight_processes_at_work_leave_a_sound_store(store: Store) -> None:
+    add_image(store, {"a": b"1"}, "base:1")
+    answers = race(store.root, "work", SECONDS)
+    assert [error for answer in answers for error in answer["errors"]] == []
+    store.reap()
+    for what in ("create", "commit", "rm", "rmi", "tag", "import", "list"):
+        assert sum(answer["done"].get(what, 0) for answer in answers) > PROCESSES, what
+    assert_sound(store)
+    kept = {id: name for answer in answers for id, name in answer["kept"].items()}
+    assert {each.id: each.name for each in store.graph.containers()} == kept
+    for thing in (*store.graph.containers(), *store.graph.images()):
+        assert contents(store, thing)
+    assert_records_tell_the_tags(store)
+
+
+def assert_records_tell_the_tags(store: Store) -> None:
+    found = {
+        image["id"]: image["tags"]
+        for volume, record, _ in store.backend.volumes()
+        if volume.kind == "layers"
+        for image in json.loads(record or b"")["images"]
+    }
+    listed = {image: [str(tag) for tag in named] for image, named in store.graph.all_tags().items()}
+    assert {id: named for id, named in found.items() if named} == listed
+
+
+def test_of_several_that_want_one_name_one_gets_it_and_the_others_are_told(store: Store) -> None:
+    image = add_image(store, {"a": b"1"}, "base:1")
+    rounds = 20
+    answers = race(store.root, "name", rounds, 4)
+    won = [name for answer in answers for name in answer["won"]]
+    assert sorted(won) == sorted(f"name{number}" for number in range(rounds))
+    assert sum(answer["lost"] for answer in answers) == 3 * rounds
+    assert names(store) == set(won)
+    assert {container.image for container in store.graph.containers()} == {image.id}
+    assert_sound(store)
+
+
+def test_several_may_remove_everything_at_once(store: Store) -> None:
+    for number in range(5):
+        image = add_image(store, {"a": b"%d" % number}, f"base:{number}")
+        for container in store.create(image, count=4):
+            store.commit(container)
+    answers = race(store.root, "remove", processes=4)
+    assert [error for answer in answers for error in answer["errors"]] == []
+    assert sum(answer["removed"] for answer in answers) == 20
+    for image in store.graph.images():
+        store.remove_image(image.id, force=True)
+    assert store.graph.layers() == []
+    assert_sound(store)
+
+
+@pytest.mark.parametrize("backend", ["btrfs", "vfs"])
+def test_a_first_use_by_several_makes_one_store(btrfs_root: Path, backend: str) -> None:
+    race(btrfs_root, f"init-{backend}")
+    with Store.open(str(btrfs_root)) as store:
+        assert store.backend.name == backend
+        assert sorted(tags(store)) == [f"made:{seed}" for seed in range(PROCESSES)]
+        assert_sound(store)
+
+
+def test_a_first_use_by_several_makes_one_pool_and_one_mount(pool_root: Path) -> None:
+    race(pool_root, "init-loopback")
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    assert len([line for line in mounts if line.split()[4] == f"{pool_root}/pool"]) == 1
+    assert len(loop_devices(pool_root)) == 1
+    assert not (pool_root / "pool.btrfs.new").exists()
+    with Store.open(str(pool_root)) as store:
+        assert sorted(tags(store)) == [f"made:{seed}" for seed in range(PROCESSES)]
+        assert check(store) == []
+        assert_sound(store)
+
+
+def test_what_its_maker_finished_just_before_its_end_is_not_reaped(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = add_image(store, {"a": b"1"}, "base:1")
+    [container] = store.create(image, name="web")
+    rows = [("layers", image.layer), ("containers", container.id)]
+    for table, id in rows:
+        store.graph._rows(f"UPDATE {table} SET state = 'creating', owner = 7 WHERE id = ?", id)
+    assert [row[:2] for row in store.graph.undone()] == list(reversed(rows))
+
+    def finishes_and_dies(owner: int | None) -> bool:
+        with store.graph.writing():
+            store.graph.ready_layer(image.layer, None)
+            store.graph.ready_container(container.id)
+        return False
+
+    monkeypatch.setattr(store.owner, "lives", finishes_and_dies)
+    assert store.reap() == []
+    assert contents(store, store.container("web")) == contents(store, image) == {"a": b"1"}
+    assert_sound(store)
