@@ -76,14 +76,18 @@ class BtrfsBackend(Backend):
     def _doing(self, what: str) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            if not btrfs_ioctl.is_subvolume(f"{self._layout.base}") or not os.path.isdir(
-                f"{self._layout.base}/{STAGING}"
-            ):
+        except (OSError, VolumeNotFound) as error:
+            if not self._pool_is_there():
                 raise Unavailable(
                     f"cannot {what}: the pool at {self._layout.base} is not mounted any more"
                 ) from error
+            if isinstance(error, VolumeNotFound):
+                raise
             raise from_os_error(error, what) from error
+
+    def _pool_is_there(self) -> bool:
+        base = self._layout.base
+        return btrfs_ioctl.is_subvolume(base) and os.path.isdir(f"{base}/{STAGING}")
 
     # Making
 
@@ -202,6 +206,8 @@ class BtrfsBackend(Backend):
             try:
                 device = os.lstat(path).st_dev
             except FileNotFoundError:
+                # Absent from a pool that is there, that is; otherwise this raises in its turn.
+                os.lstat(os.path.dirname(path))
                 device = None
             if device is not None:
                 users = busy.users(str(volume), device)

@@ -45,7 +45,7 @@ def _mounts(pid: str, needle: bytes) -> Iterator[str]:
         return
     for line in content.splitlines():
         fields = line.split()
-        if needle in fields[3]:
+        if needle in fields[3] or needle in fields[4]:
             seen = "" if pid == "self" else f" (in the mount namespace of process {_name(pid)})"
             yield f"mounted at {os.fsdecode(fields[4])}{seen}"
 

@@ -21,6 +21,7 @@ from backends.tree import (
     TreeChanged,
     by_name,
     data_from,
+    identity,
     link_target,
     lstat,
     open_directory,
@@ -48,7 +49,8 @@ def copy_tree(source: str, target: str) -> Copied:
     """Copy the tree at `source` into the empty directory `target`, the root's own metadata too.
 
     Whatever is mounted in the source is descended into, as `tar -c` does. Raises NoSpace,
-    TreeChanged, and BackendError for what cannot be read or made; the target is then partial.
+    TreeChanged, and BackendError for what cannot be read or made, and for a source that holds the
+    target; the target is then partial.
     """
     copy = _Copy()
     with ExitStack() as stack:
@@ -77,6 +79,7 @@ class _Copy:
         self._can_clone = True
         self._reflinked = True
         self._linked: dict[tuple[int, int], bytes] = {}
+        self._target = (-1, -1)
 
     def where(self) -> bytes:
         """The path of the entry that is being copied."""
@@ -85,6 +88,7 @@ class _Copy:
     def run(self, read: Cursor, made: Cursor) -> Copied:
         """Copy everything from where `read` is to where `made` is."""
         _strip_inherited(made.fd)
+        self._target = identity(os.fstat(made.fd))
         root = open_directory(made.fd, b"")
         try:
             pending = [(_names(read), 0)]
@@ -111,6 +115,9 @@ class _Copy:
 
     def _enter(self, read: Cursor, made: Cursor) -> None:
         read.enter(self._name)
+        if identity(os.fstat(read.fd)) == self._target:
+            where = shown(self.where())
+            raise BackendError(f"cannot copy {where}: the copy itself is being made there")
         os.mkdir(self._name, 0o700, dir_fd=made.fd)
         made.enter(self._name)
         self._path += self._name + b"/"

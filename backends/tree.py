@@ -64,7 +64,7 @@ class Cursor:
         self._held.append(self.fd)
         if len(self._held) > HELD:
             outermost = self._held.popleft()
-            self._closed.append(_identity(os.fstat(outermost)))
+            self._closed.append(identity(os.fstat(outermost)))
             os.close(outermost)
 
     def leave(self) -> None:
@@ -73,7 +73,7 @@ class Cursor:
         try:
             if not self._held:
                 self._held.append(_open_quietly(b"..", os.O_DIRECTORY | os.O_NOFOLLOW, left))
-                if _identity(os.fstat(self._held[0])) != self._closed.pop():
+                if identity(os.fstat(self._held[0])) != self._closed.pop():
                     raise TreeChanged("a directory was moved while the tree was being read")
         finally:
             os.close(left)
@@ -86,6 +86,11 @@ class Cursor:
                 yield os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)
 
 
+def identity(status: os.stat_result) -> tuple[int, int]:
+    """What tells a file from every other: its device and inode number."""
+    return status.st_dev, status.st_ino
+
+
 def lstat(name: bytes, directory: int) -> os.stat_result:
     """The status of `name` in the directory open as `directory`, of the link if it is one."""
     return os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -96,7 +101,7 @@ def open_regular(name: bytes, directory: int, expected: os.stat_result) -> int:
     place = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
         found = os.fstat(place)
-        if not stat.S_ISREG(found.st_mode) or _identity(found) != _identity(expected):
+        if not stat.S_ISREG(found.st_mode) or identity(found) != identity(expected):
             raise TreeChanged(f"{shown(name)} was replaced while the tree was being read")
         return _open_quietly(b"/proc/self/fd/%d" % place, 0)
     finally:
@@ -200,10 +205,6 @@ def _open_quietly(path: bytes, flags: int, directory: int | None = None) -> int:
         if error.errno != errno.EPERM:
             raise
         return os.open(path, flags, dir_fd=directory)
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
 
 
 def _is_directory(path: str) -> bool:

@@ -13,6 +13,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 
 from backends import busy
@@ -28,12 +29,15 @@ from backends.errors import (
     VolumeNotFound,
     from_os_error,
 )
-from backends.layout import REMOVING, Layout
+from backends.layout import Layout, locked, sync_directory
 from backends.readonly import AT_FDCWD, checked, read_only_view
 from backends.tree import TreeChanged, erase
 
 ATTEMPTS = 5
 """Copies of a tree in use that are begun before its snapshot is given up."""
+
+PAUSE = 0.1
+"""Seconds after the first of them that failed; each time as much longer."""
 
 _RENAME_NOREPLACE = 1  # linux/fs.h
 
@@ -109,17 +113,18 @@ class VfsBackend(Backend):
 
     def _copy_in_use(self, source: Volume, tree: str) -> None:
         """Copy a tree that may be in use, from the start again if something vanished."""
-        for attempt in range(ATTEMPTS):
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 copy_tree(self._layout.path(source), tree)
                 return
             except TreeChanged as error:
-                erase(tree)
-                if attempt + 1 == ATTEMPTS:
-                    raise VolumeBusy(
-                        f"{source} changes while it is copied ({error}); stop what writes to it"
-                    ) from error
-            os.mkdir(tree, 0o755)
+                reason = error
+            erase(tree)
+            os.mkdir(tree)
+            time.sleep(attempt * PAUSE)
+        raise VolumeBusy(
+            f"{source} changes while it is copied ({reason}); stop what writes to it"
+        ) from reason
 
     @contextlib.contextmanager
     def _being_made(self, volume: Volume) -> Iterator[str]:
@@ -137,7 +142,7 @@ class VfsBackend(Backend):
         _sync_filesystem(tree)
         self._name(tree, volume, record)
         for directory in (f"{self._layout.base}/{volume.kind}", os.path.dirname(tree)):
-            _sync_directory(directory)
+            sync_directory(directory)
 
     def _name(self, tree: str, volume: Volume, record: bytes) -> None:
         self._layout.add_record(volume, record)
@@ -165,17 +170,20 @@ class VfsBackend(Backend):
                 users = busy.users(str(volume))
                 if users:
                     raise VolumeBusy(f"cannot remove {volume}: {'; '.join(users)}")
-                self._take_away(path, self._layout.removing(volume))
+                self._take_away(volume)
             else:
                 os.stat(os.path.dirname(path))
             self._layout.drop_record(volume)
             if volume.kind == STAGING:
                 self._layout.release(volume.id)
 
-    def _take_away(self, path: str, aside: str) -> None:
+    def _take_away(self, volume: Volume) -> None:
         """Rename, then erase; a lock on the directory says that somebody is at it."""
-        with contextlib.suppress(FileNotFoundError), _locked(path):
+        path, aside = self._layout.path(volume), self._layout.removing(volume)
+        with contextlib.suppress(FileNotFoundError), locked(path):
             os.rename(path, aside)
+            # The volume is gone from here on, even if something in it cannot be erased.
+            self._layout.drop_record(volume)
             erase(aside)
 
     # Reading
@@ -235,13 +243,13 @@ class VfsBackend(Backend):
 
     def leftovers(self) -> list[str]:
         with self._doing("look for leftovers"), self._layout.unowned() as names:
-            return [name for name in names if not self._is_being_removed(name)]
+            return [name for name in names if not self._layout.is_being_removed(name)]
 
     def sweep(self) -> list[str]:
         swept, failed = [], []
         with self._doing("sweep"), self._layout.unowned() as names:
             for name in names:
-                if self._is_being_removed(name):
+                if self._layout.is_being_removed(name):
                     continue
                 try:
                     erase(f"{self._layout.base}/{name}")
@@ -255,17 +263,6 @@ class VfsBackend(Backend):
         if failed:
             raise failed[0]
         return swept
-
-    def _is_being_removed(self, name: str) -> bool:
-        if not name.startswith(f"{REMOVING}/"):
-            return False
-        try:
-            with _locked(f"{self._layout.base}/{name}"):
-                return False
-        except (BlockingIOError, FileNotFoundError):
-            return True
-        except NotADirectoryError:
-            return False
 
     def quarantine(self, volume: Volume) -> str:
         with self._doing(f"put {volume} aside"):
@@ -307,14 +304,6 @@ def _sync_filesystem(path: str) -> None:
         os.close(descriptor)
 
 
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _rename_to_new(source: str, target: str) -> None:
     """Rename a directory to a name that is free. Raises FileExistsError if it is not."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -328,17 +317,6 @@ def _rename_to_new(source: str, target: str) -> None:
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from error
         os.rename(source, target)
-
-
-@contextlib.contextmanager
-def _locked(directory: str) -> Iterator[None]:
-    """An exclusive flock on the directory. Raises BlockingIOError if another process has it."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _can_reflink(directory: str) -> bool:

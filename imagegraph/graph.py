@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -145,6 +145,13 @@ class Graph:
     def image(self, id: str) -> Image | None:
         rows = self._rows(f"SELECT {_IMAGE} FROM images WHERE id = ?", id)
         return Image(*rows[0]) if rows else None
+
+    def inner_configs(self, ids: Iterable[str]) -> dict[str, str]:
+        """Image id -> the `config` object of its document as JSON text, for images that have one."""
+        statement = """
+            SELECT id, json_extract(CAST(config AS TEXT), '$.config') FROM images
+            WHERE id IN (SELECT value FROM json_each(?))"""
+        return {id: text for id, text in self._rows(statement, json.dumps(list(ids))) if text}
 
     def image_format(self, id: str) -> str:
         form = self._rows("SELECT format FROM images WHERE id = ?", id)[0][0]

@@ -5,6 +5,7 @@ import re
 from imagegraph.errors import InvalidReference, NotFound
 from imagegraph.graph import Graph
 from imagegraph.model import Container, Image
+from imagegraph.names import valid
 from imagegraph.reference import Reference, parse
 
 _HEX = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})\Z")
@@ -46,7 +47,7 @@ def _by_reference(graph: Graph, reference: Reference) -> tuple[Image, Reference 
 
 def find_container(graph: Graph, name: str) -> Container:
     """The container with that name, or whose id begins so. Raises NotFound, Ambiguous."""
-    found = graph.container_named(name)
+    found = graph.container_named(name) if valid(name) else None
     if found is None and (prefix := _HEX.match(name)):
         found = graph.container_by_prefix(prefix[1])
     if found is None:

@@ -68,7 +68,7 @@ def _must_exist(source: str) -> None:
 
 def _copy(source: str, tree: str, root: str) -> int:
     inside = os.path.realpath(root)
-    if False:
+    if os.path.commonpath((inside, os.path.realpath(source))) == os.path.realpath(source):
         raise ArchiveError(f"{source} holds the store {root} itself: import a tree without it")
     return copy_tree(source, tree).bytes
 

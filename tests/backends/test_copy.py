@@ -43,7 +43,7 @@ def test_a_copy_is_exact(places: tuple[Path, Path]) -> None:
 def test_access_times_are_copied_and_those_of_the_source_stay(places: tuple[Path, Path]) -> None:
     source, target = places
     shell, copy = source / "bin/sh", target / "bin/sh"
-    before = shell.stat().st_atime_ns
+    os.utime(shell, ns=(before := 5_000_000_007, shell.stat().st_mtime_ns))
     copy_tree(str(source), str(target))
     assert shell.stat().st_atime_ns == copy.stat().st_atime_ns == before
 
@@ -161,6 +161,21 @@ def test_a_mount_in_the_source_is_descended_into(tmp_path: Path) -> None:
         (inner / "file").write_text("mounted")
         copy_tree(str(source), str(target))
     assert (target / "inner/file").read_text() == "mounted"
+
+
+def test_a_tree_that_holds_its_own_copy_is_refused(tmp_path: Path) -> None:
+    require("root")
+    (tmp_path / "source/pool").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(BackendError, match="'pool': the copy itself"):
+        copy_tree(str(tmp_path / "source"), str(tmp_path / "source/pool"))
+    inside = tmp_path / "source/pool"
+    subprocess.run(["mount", "--bind", tmp_path / "elsewhere", inside], check=True)
+    try:
+        with pytest.raises(BackendError, match="'pool': the copy itself"):
+            copy_tree(str(tmp_path / "source"), str(tmp_path / "elsewhere"))
+    finally:
+        subprocess.run(["umount", inside], check=True)
 
 
 def test_a_full_disk_is_no_space(tmp_path: Path) -> None:

@@ -1,0 +1,5 @@
+"""`python -m cli` is `cowshed`."""
+
+from cli.main import run
+
+run()

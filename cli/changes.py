@@ -1,0 +1,211 @@
+"""The commands diff and commit."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backends.errors import CowshedError
+from cli import completion, output
+from cli.session import find, opened, utf8
+
+if TYPE_CHECKING:
+    from backends.changes import Change
+
+_LETTERS = {"added": b"A", "modified": b"C", "deleted": b"D"}
+# C0, DEL, and C1 as UTF-8 has it: all that a terminal takes for more than a character.
+_CONTROL = rb"[\x00-\x1f\x7f]|\xc2[\x80-\x9f]"
+_BATCH = 1000
+# The fields of the inner `config` of an image (image-spec, config.md) and Docker's.
+_LISTS = frozenset(("Cmd", "Entrypoint", "Env", "OnBuild", "Shell"))
+_OBJECTS = frozenset(("ExposedPorts", "Healthcheck", "Labels", "Volumes"))
+_TEXTS = frozenset(("Hostname", "Domainname", "StopSignal", "User", "WorkingDir"))
+
+
+def diff(
+    ctx: typer.Context,
+    name: Annotated[
+        str, typer.Argument(metavar="CONTAINER|IMAGE", autocompletion=completion.anything)
+    ],
+    base: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[IMAGE]", help="Compare with this image.", autocompletion=completion.images
+        ),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="text or json.")] = "text",
+) -> None:
+    """List what was changed in a container or image.
+
+    Compared with the image that it was made of, or with IMAGE. One line for each change, in byte
+    order: A (added), C (changed) or D (deleted), and the path. Paths are printed as the bytes that
+    they are, except for control characters, which are octal as \\033: one line is one change.
+
+    --format json is one array of objects with Kind (added, modified, deleted) and Path; a path that
+    is not UTF-8 has PathBytes too, its bytes in base64.
+    """
+    if form not in ("text", "json"):
+        raise typer.BadParameter("take text or json", param_hint="--format")
+    with opened(ctx) as store:
+        below = store.image(base) if base is not None else None
+        changes = store.diff(find(store, name), below)
+        if form == "json":
+            output.json_array(map(_document, changes))
+        else:
+            for lines in _batches(map(_line, changes)):
+                output.write_bytes(lines)
+
+
+def _line(change: "Change") -> bytes:
+    path = re.sub(_CONTROL, _octal, change.path)
+    return b"%b /%b\n" % (_LETTERS[change.kind], path)
+
+
+def _octal(match: re.Match[bytes]) -> bytes:
+    return b"".join(b"\\%03o" % byte for byte in match[0])
+
+
+def _batches(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines, many at a time: a write for each would take longer than the comparison."""
+    held: list[bytes] = []
+    for line in lines:
+        held.append(line)
+        if len(held) == _BATCH:
+            yield b"".join(held)
+            held.clear()
+    yield b"".join(held)
+
+
+def _document(change: "Change") -> dict[str, str]:
+    path = b"/" + change.path
+    found = {"Kind": change.kind, "Path": path.decode(errors="replace")}
+    try:
+        path.decode()
+    except UnicodeDecodeError:
+        from base64 import b64encode
+
+        found["PathBytes"] = b64encode(path).decode()
+    return found
+
+
+def commit(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="CONTAINER", autocompletion=completion.containers)],
+    reference: Annotated[str | None, typer.Argument(metavar="[REPOSITORY[:TAG]]")] = None,
+    author: Annotated[
+        str, typer.Option("-a", "--author", metavar="TEXT", help="As 'Jo Doe <jo@example.org>'.")
+    ] = "",
+    message: Annotated[
+        str, typer.Option("-m", "--message", metavar="TEXT", help="The comment in the history.")
+    ] = "",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-c",
+            "--change",
+            metavar="INSTRUCTION",
+            help="Apply a Dockerfile instruction to the image's config, e.g. 'ENV A=b'.",
+        ),
+    ] = None,
+    pause: Annotated[
+        bool,
+        typer.Option(
+            "-p/ ",
+            "--pause/--no-pause",
+            show_default=False,
+            help="Freeze the container's own processes for the snapshot, as is done by default; it"
+            " has some only when cowshed itself runs them.",
+        ),
+    ] = True,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but the id.")] = False,
+    iidfile: Annotated[
+        str | None, typer.Option("--iidfile", metavar="FILE", help="Write the id to a file too.")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", metavar="docker|oci", help="The form it is pushed in.")
+    ] = "docker",
+    squash: Annotated[
+        bool, typer.Option("--squash", help="One layer that holds everything.")
+    ] = False,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config", metavar="FILE", help="Lay a JSON object over the image's config first."
+        ),
+    ] = None,
+) -> None:
+    """Make an image of a container as it is now.
+
+    Prints the image's id. It is one snapshot, whatever the container weighs, and the container may
+    be mounted and in use.
+    """
+    from imagegraph import config as configs
+    from imagegraph.instructions import apply_all
+    from imagegraph.reference import parse_tag_target
+
+    if form not in ("docker", "oci"):
+        raise typer.BadParameter("take docker or oci", param_hint="--format")
+    target = parse_tag_target(reference) if reference is not None else None
+    laid_over = _config(config) if config is not None else {}
+
+    def changed(inner: Mapping[str, Any]) -> dict[str, Any]:
+        return apply_all(configs.overlaid(inner, laid_over), changes or ())
+
+    with opened(ctx) as store:
+        container = store.container(name)
+        image, copied = store.commit(
+            container,
+            target,
+            author=utf8("--author", author),
+            comment=utf8("--message", message),
+            change=changed,
+            squash=squash,
+            form=form,
+        )
+    if not quiet:
+        for path in copied:
+            output.note(f"The nested subvolume /{path.lstrip('/')} was copied into the image.")
+    output.line(f"sha256:{image.id}")
+    if iidfile is not None:
+        _write(iidfile, f"sha256:{image.id}")
+
+
+def _config(path: str) -> dict[str, Any]:
+    """The JSON object in the file. Raises BadParameter."""
+    import json
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except OSError as error:
+        raise typer.BadParameter(
+            f"cannot read {path}: {error.strerror}", param_hint="--config"
+        ) from None
+    except ValueError as error:
+        raise typer.BadParameter(f"{path} is not JSON: {error}", param_hint="--config") from None
+    if not isinstance(found, dict):
+        raise typer.BadParameter(f"{path} does not hold a JSON object", param_hint="--config")
+    for field, value in found.items():
+        if not _fits(field, value):
+            raise typer.BadParameter(
+                f"the {field} in {path} is not what an image's config has", param_hint="--config"
+            )
+    return found
+
+
+def _fits(field: str, value: Any) -> bool:
+    """Whether the value has the shape that Docker gives to the field, if it is one of Docker's."""
+    if field in _LISTS:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if field in _OBJECTS:
+        return isinstance(value, dict)
+    return field not in _TEXTS or isinstance(value, str)
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise CowshedError(f"the image is made, but {path} was not: {error.strerror}") from error

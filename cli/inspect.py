@@ -1,0 +1,73 @@
+"""The command inspect."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backends.errors import CowshedError
+from cli import completion, output
+from cli.session import find, opened
+
+if TYPE_CHECKING:
+    from imagegraph.store import Store
+
+
+def inspect(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="CONTAINER|IMAGE...", autocompletion=completion.anything),
+    ],
+    form: Annotated[
+        str,
+        typer.Option(
+            "-f", "--format", metavar="FORMAT", help="json, or a template: '{{.Config.Env}}'."
+        ),
+    ] = "json",
+    size: Annotated[
+        bool, typer.Option("-s", "--size", help="Count the files that containers added.")
+    ] = False,
+    kind: Annotated[
+        str | None,
+        typer.Option("-t", "--type", metavar="TYPE", help="Look for container or image only."),
+    ] = None,
+) -> None:
+    """Show all about images and containers.
+
+    A name is that of a container if there is one, else that of an image. The answer is a JSON array
+    with Docker's fields, and Backend and Volume: where the files are. A template prints a line for
+    each: plain text, {{.Field}}, {{json .Field}}, {{join .List ", "}}, {{index .Map "key"}}.
+    """
+    from cli import formats
+    from cli.template import Template
+
+    if kind not in (None, "container", "image"):
+        raise typer.BadParameter("take container or image", param_hint="--type")
+    template = None if form == "json" else Template(form)
+    found, failed = [], False
+    with opened(ctx) as store:
+        for name in names:
+            try:
+                found.append(_known(store, name, kind, size))
+            except CowshedError as error:
+                output.fail(str(error))
+                failed = True
+    if template is None:
+        output.line(output.json_text(found, indent=4))
+    else:
+        for thing in found:
+            formats.one(template, thing)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _known(store: "Store", name: str, kind: str | None, size: bool) -> dict[str, Any]:
+    from imagegraph import inspection
+    from imagegraph.model import Container
+
+    if kind == "image":
+        return inspection.image(store, store.image(name))
+    thing = store.container(name) if kind == "container" else find(store, name)
+    if isinstance(thing, Container):
+        return inspection.container(store, thing, size=size)
+    return inspection.image(store, thing)

@@ -1,0 +1,237 @@
+"""The store that the crash tests begin with, and the operations that are killed on it.
+
+As a program, `scene.py ROOT OPERATION`: says ready, waits for a line, does the operation, says done.
+"""
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from imagegraph import config as configs
+from imagegraph import listing
+from imagegraph.check import check
+from imagegraph.model import Image
+from imagegraph.reference import parse
+from imagegraph.store import Store
+from tests.store.scenes import Files, add_image, commit, contents, document, write
+
+IMPORTED = {"bin/sh": b"\x7fELF" * 3000, "etc/passwd": b"root", "home/a": b"a", "home/b": b""}
+CHANGED = {"new/file": b"n" * 5000, "b": b"changed"}
+
+
+class State(NamedTuple):
+    """All that a user can see: tags and files of the images, and the containers."""
+
+    images: dict[str, tuple[tuple[str, ...], str | None, Files]]
+    containers: dict[str, tuple[str, str, Files]]
+
+
+def state(store: Store) -> State:
+    images = listing.images(store, every=True)
+    containers = listing.containers(store, every=True)
+    return State(
+        {
+            row.image.id: (
+                tuple(map(str, row.tags)), row.image.parent, contents(store, row.image)
+            )
+            for row in images
+        },
+        {
+            row.container.name: (
+                row.container.id, row.container.image, contents(store, row.container)
+            )
+            for row in containers
+        },
+    )  # fmt: skip
+
+
+def build(root: Path, backend: str) -> None:
+    """base:1 <- (untagged) <- top:1 and moved:1; containers of each, two of them changed."""
+    with Store.init(str(root), backend=backend) as store:
+        base = add_image(store, {"a": b"1", "b": b"2" * 9000}, "base:1")
+        [work] = store.create(base, name="work")
+        write(store, work, CHANGED)
+        middle = commit(store, work)
+        [above] = store.create(middle)
+        write(store, above, {"c": b"3"})
+        top = commit(store, above, "top:1")
+        store.remove_container(above)
+        store.tag(top, parse("top:2"))
+        store.remove_image("top:2")
+        add_image(store, {"d": b"4"}, "moved:1")
+        [nested] = store.create(base, name="nested")
+        if backend == "btrfs":
+            with store.open_tree(nested) as tree:
+                for inner in ("sub", "sub/deeper"):
+                    command = ["btrfs", "-q", "subvolume", "create", f"{tree}/{inner}"]
+                    subprocess.run(command, check=True)
+        write(store, nested, {"sub/x": b"x" * 7000, "sub/deeper/y": b"y"})
+        assert check(store) == []
+
+
+def archive() -> bytes:
+    """IMPORTED as a tar."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name, content in IMPORTED.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return made.getvalue()
+
+
+def import_tar(store: Store) -> Image:
+    from oci.layer import apply
+
+    def fill(tree: str) -> int:
+        return apply(io.BytesIO(archive()), tree).size
+
+    return store.add_image(fill, document(), parse("moved:1"))
+
+
+def import_small(store: Store) -> None:
+    import_tar(store)
+
+
+def create(store: Store) -> None:
+    store.create(store.image("base:1"), name="web", count=3)
+
+
+def commit_plain(store: Store) -> None:
+    store.commit(store.container("work"), parse("moved:1"))
+
+
+def commit_nested(store: Store) -> None:
+    store.commit(store.container("nested"), parse("moved:1"))
+
+
+def commit_squashed(store: Store) -> None:
+    store.commit(store.container("work"), parse("moved:1"), squash=True)
+
+
+def tag(store: Store) -> None:
+    store.tag(store.image("top:1"), parse("moved:1"))
+
+
+def rmi(store: Store) -> None:
+    store.remove_image("top:1")
+
+
+def rm(store: Store) -> None:
+    store.remove_container(store.container("work"))
+
+
+def rm_nested(store: Store) -> None:
+    store.remove_container(store.container("nested"))
+
+
+def rename(store: Store) -> None:
+    store.rename(store.container("work"), "web")
+
+
+OPERATIONS: dict[str, Callable[[Store], None]] = {
+    operation.__name__: operation
+    for operation in (
+        import_small, create, commit_plain, commit_nested, commit_squashed, tag, rmi, rm,
+        rm_nested, rename,
+    )
+}  # fmt: skip
+
+
+def done(name: str, before: State) -> Callable[[State], bool]:
+    """Whether a state is the one that the operation, begun in `before`, leads to."""
+
+    def without(images: dict[str, object], *tags: str) -> dict[str, object]:
+        """The images, none of them having any of the tags."""
+        return {
+            id: (tuple(tag for tag in named if tag not in tags), parent, files)
+            for id, (named, parent, files) in images.items()  # type: ignore[misc]
+        }
+
+    def added(after: State, parent: str | None, files: Files) -> bool:
+        fresh = after.images.keys() - before.images.keys()
+        kept = {id: image for id, image in after.images.items() if id in before.images}
+        return (
+            [after.images[id] for id in fresh] == [(("moved:1",), parent, files)]
+            and kept == without(dict(before.images), "moved:1")
+            and after.containers == before.containers
+        )
+
+    def is_done(after: State) -> bool:
+        work, nested = before.containers["work"], before.containers["nested"]
+        containers = dict(before.containers)
+        match name:
+            case "import_small":
+                return added(after, None, IMPORTED)
+            case "commit_plain":
+                return added(after, work[1], work[2])
+            case "commit_squashed":
+                return added(after, None, work[2])
+            case "commit_nested":
+                return added(after, nested[1], nested[2])
+            case "create":
+                base = next(id for id, image in before.images.items() if "base:1" in image[0])
+                new = {id: row for id, row in after.containers.items() if id not in containers}
+                return (
+                    sorted(new) == ["web-1", "web-2", "web-3"]
+                    and all(row[1:] == (base, before.images[base][2]) for row in new.values())
+                    and containers.items() <= after.containers.items()
+                    and after.images == before.images
+                )
+            case "tag":
+                tags = {id: image[0] for id, image in after.images.items() if image[0]}
+                top = next(id for id, image in before.images.items() if "top:1" in image[0])
+                return (
+                    tags[top] == ("moved:1", "top:1")
+                    and without(dict(after.images), "moved:1")
+                    == without(dict(before.images), "moved:1")
+                    and after.containers == before.containers
+                )
+            case "rmi":
+                top = next(id for id, image in before.images.items() if "top:1" in image[0])
+                gone = {top, before.images[top][1]}
+                rest = {id: image for id, image in before.images.items() if id not in gone}
+                return after == State(rest, containers)
+            case "rm" | "rm_nested":
+                del containers["work" if name == "rm" else "nested"]
+                return after == State(before.images, containers)
+            case _:
+                containers["web"] = containers.pop("work")
+                return after == State(before.images, containers)
+
+    return is_done
+
+
+def main() -> None:
+    root, name = sys.argv[1:]
+    # Imported now, so that what follows is the operation and nothing else.
+    import backends.btrfs
+    import backends.copy
+    import imagegraph.mounting
+    import oci.layer  # noqa: F401
+
+    assert configs
+    if name.startswith("init-"):
+        print("ready", flush=True)
+        sys.stdin.readline()
+        with Store.init(root, backend=name.removeprefix("init-"), size=_size(name)) as store:
+            add_image(store, {"a": b"1"}, "base:1")
+    else:
+        with Store.open(root) as store:
+            print("ready", flush=True)
+            sys.stdin.readline()
+            OPERATIONS[name](store)
+    os.write(1, b"done\n")
+
+
+def _size(name: str) -> int | None:
+    return 256 << 20 if name == "init-loopback" else None
+
+
+if __name__ == "__main__":
+    main()
