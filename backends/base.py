@@ -51,8 +51,14 @@ class Volume(NamedTuple):
     kind: str
     id: str
 
-    def __str__(self) -> str:
+    @property
+    def fragment(self) -> str:
+        """What every path of the volume has in it, and no other path."""
         return f"{self.kind}/{self.id}"
+
+    def __str__(self) -> str:
+        """The name for people, who read no 64 digits."""
+        return f"{self.kind}/{self.id[:12]}"
 
 
 class Usage(NamedTuple):
@@ -63,10 +69,14 @@ class Usage(NamedTuple):
 
 
 class Space(NamedTuple):
-    """Bytes of the filesystem that holds the volumes."""
+    """Bytes of the filesystem that holds the volumes.
+
+    `pending`: how many removed volumes are still being freed.
+    """
 
     total: int
     free: int
+    pending: int
 
 
 class Found(NamedTuple):

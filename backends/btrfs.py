@@ -20,7 +20,6 @@ from backends import btrfs_ioctl, busy
 from backends.base import LAYERS, STAGING, Backend, Edit, Found, Space, Usage, Volume
 from backends.changes import Change, walk
 from backends.errors import (
-    BackendError,
     NotSupported,
     Unavailable,
     VolumeBusy,
@@ -32,6 +31,8 @@ from backends.layout import Layout, locked
 
 try:
     import btrfsutil
+
+    from backends import btrfs_quota, subvolumes
 except ImportError as missing:
     raise Unavailable(
         "the btrfs backend needs the Python package btrfsutil: install libbtrfsutil-dev, gcc and"
@@ -40,6 +41,12 @@ except ImportError as missing:
 
 CLOCK_MARGIN = 100_000_000
 """Nanoseconds by which a ctime may lag behind the clock: coarse ticks are 1 to 10 ms."""
+
+SCARCE = 8
+"""Below one part in this many, free space is scarce enough to wait for more."""
+
+PATIENCE = 60.0
+"""Seconds to wait for the kernel to free what was removed."""
 
 
 def prepare(base: str) -> None:
@@ -100,6 +107,7 @@ class BtrfsBackend(Backend):
                 raise VolumeNotFound(f"cannot create {volume}: {parent} is not on disk")
             if volume.kind == STAGING:
                 self._layout.hold(volume.id)
+                self._make_room()
             head = {"origin": parent and parent.id, "cloned": time.time_ns()}
             with self._recorded(volume, head, record, durable=False):
                 if parent is None:
@@ -108,10 +116,22 @@ class BtrfsBackend(Backend):
                 else:
                     btrfsutil.create_snapshot(self._layout.path(parent), path)
 
+    def _make_room(self) -> None:
+        """Where little is free, wait for what was removed: the kernel frees it in its own time."""
+        counts = os.statvfs(self._layout.base)
+        if counts.f_bavail * SCARCE > counts.f_blocks:
+            return
+        if btrfsutil.deleted_subvolumes(self._layout.base):
+            # Filesystem-wide, but it is what wakes the kernel's cleaner.
+            btrfsutil.sync(self._layout.base)
+        deadline = time.monotonic() + PATIENCE
+        while btrfsutil.deleted_subvolumes(self._layout.base) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
     def seal(self, volume: Volume, target: Volume, record: bytes = b"") -> None:
         with self._doing(f"seal {volume} as {target}"):
             self._publish(self._layout.path(volume), target, self._head(volume), record)
-            self._destroy(self._layout.path(volume))
+            subvolumes.destroy(self._layout.path(volume))
             self._layout.drop_record(volume)
             self._layout.release(volume.id)
 
@@ -120,7 +140,7 @@ class BtrfsBackend(Backend):
     ) -> list[str]:
         with self._doing(f"snapshot {source} as {target}"):
             path = self._layout.path(source)
-            nested = self._nested(path)
+            nested = subvolumes.nested(path)
             if edit is None and not nested:
                 self._publish(path, target, self._head(source), record)
                 return []
@@ -128,12 +148,12 @@ class BtrfsBackend(Backend):
                 btrfsutil.create_snapshot(path, staging)
                 try:
                     for inner in nested:
-                        self._copy_nested(path, staging, inner)
+                        subvolumes.copy_nested(path, staging, inner)
                     if edit is not None:
                         edit(staging)
                     self._publish(staging, target, self._head(source), record)
                 finally:
-                    self._destroy(staging)
+                    subvolumes.destroy(staging)
             return nested
 
     def _publish(self, source: str, target: Volume, head: dict[str, Any], record: bytes) -> None:
@@ -167,37 +187,6 @@ class BtrfsBackend(Backend):
             return {}
         return head if isinstance(head, dict) else {}
 
-    # Nested subvolumes
-
-    def _nested(self, path: str) -> list[str]:
-        """Paths of the subvolumes nested in the one at `path`, outer ones first."""
-        with btrfsutil.SubvolumeIterator(path) as inner:
-            return [name for name, _ in inner]
-
-    def _copy_nested(self, source: str, staging: str, inner: str) -> None:
-        from backends.copy import copy_tree
-        from backends.tree import open_directory
-
-        frozen = f"{staging}-{os.urandom(4).hex()}"
-        live = open_directory(source, inner)
-        try:
-            btrfsutil.create_snapshot(live, frozen, read_only=True)
-        finally:
-            os.close(live)
-        try:
-            parent, _, name = inner.rpartition("/")
-            outer = open_directory(staging, parent)
-            try:
-                before = os.fstat(outer)
-                os.rmdir(name, dir_fd=outer)
-                os.mkdir(name, 0o700, dir_fd=outer)
-                copy_tree(frozen, f"/proc/self/fd/{outer}/{name}")
-                os.utime(outer, ns=(before.st_atime_ns, before.st_mtime_ns))
-            finally:
-                os.close(outer)
-        finally:
-            self._destroy(frozen)
-
     # Removing
 
     def remove(self, volume: Volume) -> None:
@@ -210,7 +199,7 @@ class BtrfsBackend(Backend):
                 os.lstat(os.path.dirname(path))
                 device = None
             if device is not None:
-                users = busy.users(str(volume), device)
+                users = busy.users(volume.fragment, device)
                 if users:
                     raise VolumeBusy(f"cannot remove {volume}: {'; '.join(users)}")
                 self._take_away(volume, path)
@@ -221,27 +210,12 @@ class BtrfsBackend(Backend):
     def _take_away(self, volume: Volume, path: str) -> None:
         # A read-only subvolume cannot be renamed, and has nothing nested to take a second step.
         if volume.kind == LAYERS:
-            self._destroy(path)
+            subvolumes.destroy(path)
             return
         aside = self._layout.removing(volume)
         with contextlib.suppress(FileNotFoundError), locked(path):
             os.rename(path, aside)
-            self._destroy(aside)
-
-    def _destroy(self, path: str) -> None:
-        """Destroy the subvolume at `path`, nested ones first; success if another process did."""
-        try:
-            if not btrfs_ioctl.is_subvolume(path):
-                os.lstat(path)
-                raise BackendError(f"{path} is not a subvolume: move it out of the pool by hand")
-            for inner in self._nested(path):
-                # Within what is being destroyed, a read-only subvolume would keep its children.
-                btrfsutil.set_subvolume_read_only(f"{path}/{inner}", False)
-            btrfsutil.delete_subvolume(path, recursive=True)
-        except OSError as error:
-            # An error of btrfsutil is an OSError, but never a FileNotFoundError.
-            if error.errno != errno.ENOENT:
-                raise
+            subvolumes.destroy(aside)
 
     # Reading
 
@@ -279,7 +253,7 @@ class BtrfsBackend(Backend):
             try:
                 yield staging
             finally:
-                self._destroy(staging)
+                subvolumes.destroy(staging)
 
     def _settled(self, volume: Volume, base: Volume) -> int:
         """The time (ns) before which both trees were one tree, 0 if no record proves one.
@@ -310,61 +284,26 @@ class BtrfsBackend(Backend):
     # Accounting
 
     def usage(self, volume: Volume) -> Usage:
-        with self._doing(f"measure {volume}"), self._descriptor(volume) as descriptor:
-            if btrfs_ioctl.quota_mode(btrfs_ioctl.fsid(descriptor)) is None:
-                return Usage(None, None)
-            number = btrfsutil.subvolume_id(descriptor)
-            counted = btrfs_ioctl.qgroup_info(descriptor, number)
-            return Usage(*counted) if counted else Usage(None, None)
+        with self._doing(f"measure {volume}"):
+            return btrfs_quota.usage(self._layout.path(volume))
 
     def limit(self, volume: Volume, size: int | None) -> None:
-        with self._doing(f"limit {volume}"), self._descriptor(volume) as descriptor:
-            mode = self._quota_mode(descriptor)
-            number = btrfsutil.subvolume_id(descriptor)
-            if mode == "qgroup" and size is not None:
-                # A full qgroup counts the image too; a simple one only what is written from now on.
-                counted = btrfs_ioctl.qgroup_info(descriptor, number)
-                size += counted.referenced if counted else 0
-            btrfs_ioctl.limit_referenced(descriptor, number, size)
-
-    def _quota_mode(self, descriptor: int) -> str:
-        mode = btrfs_ioctl.quota_mode(btrfs_ioctl.fsid(descriptor))
-        if mode is None and self._ours:
-            self.enable_quota()
-            mode = "squota"
-        if mode is None:
-            raise NotSupported(
-                "quotas are off on this filesystem: cowshed init --quota turns simple quotas on"
-                " (kernel >= 6.7; older btrfs-progs then refuse the filesystem)"
-            )
-        return mode
+        with self._doing(f"limit {volume}"):
+            if btrfs_quota.mode(self._layout.base) is None:
+                if size is None:
+                    return
+                if not self._ours:
+                    raise NotSupported(
+                        "quotas are off on this filesystem: cowshed init --quota turns simple"
+                        " quotas on (Linux 6.7; older btrfs-progs then refuse the filesystem)"
+                    )
+                btrfs_quota.enable(self._layout.base)
+            btrfs_quota.limit(self._layout.path(volume), size)
 
     def enable_quota(self) -> None:
         """Turn on simple quotas if no quotas are on. Raises NotSupported before Linux 6.7."""
-        descriptor = os.open(self._layout.base, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            uuid = btrfs_ioctl.fsid(descriptor)
-            if btrfs_ioctl.quota_mode(uuid) is not None:
-                return
-            try:
-                btrfs_ioctl.enable_simple_quota(descriptor)
-            except OSError as error:
-                raise NotSupported(
-                    f"this kernel has no simple quotas ({error.strerror}): they need"
-                    " Linux 6.7; btrfs quota enable turns full quotas on"
-                ) from error
-            if btrfs_ioctl.quota_mode(uuid) != "squota":
-                raise NotSupported("the kernel did not turn simple quotas on")
-        finally:
-            os.close(descriptor)
-
-    @contextlib.contextmanager
-    def _descriptor(self, volume: Volume) -> Iterator[int]:
-        descriptor = os.open(self._layout.path(volume), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        with self._doing("turn quotas on"):
+            btrfs_quota.enable(self._layout.base)
 
     # Keeping
 
@@ -412,7 +351,7 @@ class BtrfsBackend(Backend):
                 if name.startswith(f"{STAGING}/record-"):
                     os.unlink(f"{self._layout.base}/{name}")
                     continue
-                self._destroy(f"{self._layout.base}/{name}")
+                subvolumes.destroy(f"{self._layout.base}/{name}")
                 kind, _, identity = name.partition("/")
                 self._layout.drop_record(Volume(kind, identity)) if kind == STAGING else None
         return swept
@@ -423,7 +362,7 @@ class BtrfsBackend(Backend):
             if volume.kind == LAYERS and btrfs_ioctl.is_subvolume(path):
                 # A read-only subvolume cannot be renamed; its snapshot is the same tree.
                 btrfsutil.create_snapshot(path, aside, read_only=True)
-                self._destroy(path)
+                subvolumes.destroy(path)
             else:
                 os.rename(path, aside)
             record = self._layout.record(volume)
@@ -436,7 +375,11 @@ class BtrfsBackend(Backend):
     def space(self) -> Space:
         with self._doing("measure the pool"):
             counts = os.statvfs(self._layout.base)
-            return Space(counts.f_blocks * counts.f_frsize, counts.f_bavail * counts.f_frsize)
+            return Space(
+                counts.f_blocks * counts.f_frsize,
+                counts.f_bavail * counts.f_frsize,
+                len(btrfsutil.deleted_subvolumes(self._layout.base)),
+            )
 
     def info(self) -> dict[str, str]:
         with self._doing("describe the pool"):
@@ -445,8 +388,8 @@ class BtrfsBackend(Backend):
                 uuid = btrfs_ioctl.fsid(descriptor)
             finally:
                 os.close(descriptor)
-            quota = {None: "off", "squota": "simple", "qgroup": "full"}
-            return {"Filesystem UUID": uuid, "Quotas": quota[btrfs_ioctl.quota_mode(uuid)]}
+            quotas = {None: "off", "squota": "simple", "qgroup": "full"}
+            return {"Filesystem UUID": uuid, "Quotas": quotas[btrfs_quota.mode(self._layout.base)]}
 
     def warnings(self) -> list[str]:
         return []

@@ -29,6 +29,9 @@ DIRECTORIES = (
     f"{RECORDS}/{CONTAINERS}",
 )
 
+INLINE = 2000
+"""Bytes of a file that btrfs keeps in its metadata; the mount option max_inline is 2048."""
+
 
 class Layout:
     """Paths below `base`; makes and removes records, and holds the lock on `staging`."""
@@ -116,14 +119,20 @@ class Layout:
         return f"{self.base}/{RECORDS}/{volume.kind}/{volume.id}"
 
     def add_record(self, volume: Volume, record: bytes, *, durable: bool = True) -> None:
-        """Write the record of a volume that is about to be made. Raises FileExistsError."""
+        """Write the record of a volume that is about to be made. Raises FileExistsError.
+
+        If not `durable` on return, it is with the next transaction of a btrfs, such as a snapshot
+        is: content so small becomes metadata the moment that writing back begins.
+        """
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         descriptor = os.open(self._record(volume), flags, 0o600)
         with open(descriptor, "wb") as file:
             file.write(record)
             file.flush()
-            if durable:
+            if durable or len(record) > INLINE:
                 os.fsync(descriptor)
+            else:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def replace_record(self, volume: Volume, record: bytes) -> None:
         """Put another record in place of the volume's, atomically and durably.

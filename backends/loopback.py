@@ -139,8 +139,8 @@ class LoopbackBackend(BtrfsBackend):
         taken = status.st_blocks * 512
         return {
             "Pool file": self._file,
-            "Pool size": f"at most {status.st_size >> 20} MiB (init --size; by default 3/4 of what"
-            f" was free), of which {taken >> 20} MiB are taken",
+            "Pool size": f"{status.st_size / (1 << 30):.1f} GiB at most,"
+            f" {taken / (1 << 30):.1f} GiB taken (by default 3/4 of the free space; init --size)",
             **super().info(),
         }
 

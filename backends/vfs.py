@@ -167,7 +167,7 @@ class VfsBackend(Backend):
         with self._doing(f"remove {volume}"):
             path = self._layout.path(volume)
             if os.path.lexists(path):
-                users = busy.users(str(volume))
+                users = busy.users(volume.fragment)
                 if users:
                     raise VolumeBusy(f"cannot remove {volume}: {'; '.join(users)}")
                 self._take_away(volume)
@@ -279,7 +279,7 @@ class VfsBackend(Backend):
     def space(self) -> Space:
         with self._doing("measure the pool"):
             counts = os.statvfs(self._layout.base)
-            return Space(counts.f_blocks * counts.f_frsize, counts.f_bavail * counts.f_frsize)
+            return Space(counts.f_blocks * counts.f_frsize, counts.f_bavail * counts.f_frsize, 0)
 
     def info(self) -> dict[str, str]:
         with self._doing("describe the pool"):

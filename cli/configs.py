@@ -1,10 +1,13 @@
 """The configs that a listing needs, each image's read once."""
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from imagegraph import config as configs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from imagegraph.model import Container
     from imagegraph.store import Store
 
@@ -25,10 +28,15 @@ class Configs:
         self._store = store
         self._images: dict[str, dict[str, Any]] = {}
 
+    def read(self, images: "Iterable[str]") -> None:
+        """Read the configs of many images, by their ids, in one question to the graph."""
+        ids = set(images).difference(self._images)
+        found = self._store.graph.inner_configs(ids)
+        self._images.update((id, json.loads(found.get(id, "{}"))) for id in ids)
+
     def _of_image(self, id: str) -> dict[str, Any]:
         if id not in self._images:
-            image = self._store.graph.image(id)
-            self._images[id] = inner(image.config) if image else {}
+            self.read([id])
         return self._images[id]
 
     def labels(self, container: "Container") -> dict[str, str]:

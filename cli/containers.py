@@ -97,6 +97,7 @@ def ps(
             return
         columns = [*_COLUMNS, *(["Size"] if size else [])]
         seen = _Seen(store, size)
+        seen.read(found)
         formats.rows(
             form,
             columns,
@@ -117,6 +118,10 @@ class _Seen:
         self._size = size
         self._configs = Configs(store)
         self._now = time.time_ns()
+
+    def read(self, found: "list[ContainerSummary]") -> None:
+        """Read at once what is to be shown of all of them."""
+        self._configs.read(summary.container.image for summary in found)
 
     def row(self, summary: "ContainerSummary", no_trunc: bool) -> formats.Row:
         from imagegraph.times import human_age, rfc3339

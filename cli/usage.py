@@ -67,7 +67,7 @@ def df(
     if form == "json":
         document: dict[str, Any] = {
             "Usage": [_usage_document(line) for line in usage],
-            "Pool": {"Total": space.total, "Free": space.free},
+            "Pool": {"Total": space.total, "Free": space.free, "Pending": space.pending},
         }
         if details:
             document |= {"Images": details.images, "Containers": details.containers}
@@ -78,7 +78,8 @@ def df(
         formats.rows(form, tuple(_HEADINGS), _HEADINGS, map(_usage_row, usage), ())
     if form == "table":
         free, total = size_text(space.free), size_text(space.total)
-        output.line(f"\nPool: {free} free of {total}")
+        pending = f", {space.pending} removed volumes still being freed" if space.pending else ""
+        output.line(f"\nPool: {free} free of {total}{pending}")
     for warning in warnings:
         output.warn(warning)
 

@@ -81,9 +81,9 @@ def _stray(store: "Store", volume: Volume, repair: bool) -> Iterator[Problem]:
     what = "a volume that the graph does not know"
     if repair:
         where = store.backend.quarantine(volume)
-        yield Problem(str(volume), what, f"moved to {where}", True)
+        yield Problem(volume.fragment, what, f"moved to {where}", True)
     else:
-        yield Problem(str(volume), what, "put it aside", False)
+        yield Problem(volume.fragment, what, "put it aside", False)
 
 
 def _is_there(store: "Store", volume: Volume) -> bool:
@@ -95,7 +95,7 @@ def _is_there(store: "Store", volume: Volume) -> bool:
 
 
 def _damaged(store: "Store", met: Found, repair: bool) -> Problem:
-    where, what = str(met.volume), met.problem or ""
+    where, what = met.volume.fragment, met.problem or ""
     if met.record is not None:
         return Problem(where, what, "do not trust its contents: remove it and make it anew", False)
     if repair and met.volume.kind == LAYERS:

@@ -109,4 +109,5 @@ def overlaid(image: Mapping[str, Any], own: Mapping[str, Any]) -> Json:
 def _environment(base: Iterable[str], own: Iterable[str]) -> list[str]:
     names = {pair.partition("=")[0]: pair for pair in base}
     names.update((pair.partition("=")[0], pair) for pair in own)
-    return list(names.values())
+    # A name alone among a container's own takes the image's away, as in Docker.
+    return [pair for pair in names.values() if "=" in pair]

@@ -147,7 +147,7 @@ class Graph:
         return Image(*rows[0]) if rows else None
 
     def inner_configs(self, ids: Iterable[str]) -> dict[str, str]:
-        """Image id -> the `config` object of its document as JSON text, for images that have one."""
+        """Image id -> the `config` object of its document as JSON text, where there is one."""
         statement = """
             SELECT id, json_extract(CAST(config AS TEXT), '$.config') FROM images
             WHERE id IN (SELECT value FROM json_each(?))"""
@@ -241,7 +241,7 @@ class Graph:
         return bool(self._rows("SELECT changes()")[0][0])
 
     def rename_container(self, id: str, name: str) -> bool:
-        """Whether the container is still there. Raises sqlite3.IntegrityError if the name is in use."""
+        """Whether the container is still there. Raises sqlite3.IntegrityError for a taken name."""
         self._rows("UPDATE containers SET name = ? WHERE id = ? AND state = 'ready'", name, id)
         return bool(self._rows("SELECT changes()")[0][0])
 
@@ -325,9 +325,7 @@ def database_error(error: sqlite3.Error, path: str) -> StoreError:
     """The one line for what SQLite answered."""
     code = getattr(error, "sqlite_errorname", "")
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return StoreError(
-            f"{path} has been locked for {PATIENCE} s by another process: try again"
-        )
+        return StoreError(f"{path} has been locked for {PATIENCE} s by another process: try again")
     if code.startswith("SQLITE_FULL"):
         return StoreError(f"cannot write {path}: the disk is full")
     if code.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")) or not os.access(

@@ -33,7 +33,7 @@ def remove_image(store: "Store", name: str, *, force: bool, prune: bool) -> list
         touched = {image.layer}
         doomed: list[str] = []
         if not (stays or containers or graph.children(image.id)):
-            dropped, doomed = _drop(store, image, prune)
+            dropped, doomed = _drop(store, image, lambda _: prune)
             removed += [Removed("image", gone.id) for gone in dropped]
             touched |= {gone.layer for gone in dropped}
     ended = _remove_layers(store, touched, doomed)
@@ -71,11 +71,13 @@ def _refuse(
         raise Conflict(f"image {short} has tags in several repositories ({listed}): use -f")
 
 
-def _drop(store: "Store", image: Image, prune: bool) -> tuple[list[Image], list[str]]:
+def _drop(
+    store: "Store", image: Image, wanted: Callable[[Image], bool]
+) -> tuple[list[Image], list[str]]:
     """Delete the image's row, and those of untagged ancestors that now serve no one.
 
-    Within a transaction. Returns the images that went, and the layers that are doomed by it,
-    upper ones first.
+    Only ancestors that are `wanted` gone, that is. Within a transaction. Returns the images that
+    went, and the layers that are doomed by it, upper ones first.
     """
     graph = store.graph
     dropped = []
@@ -83,9 +85,12 @@ def _drop(store: "Store", image: Image, prune: bool) -> tuple[list[Image], list[
     while going:
         graph.drop_image(going.id)
         dropped.append(going)
-        parent = graph.image(going.parent) if going.parent and prune else None
+        parent = graph.image(going.parent) if going.parent else None
         needed = parent and (
-            graph.tags(parent.id) or graph.containers_of(parent.id) or graph.children(parent.id)
+            not wanted(parent)
+            or graph.tags(parent.id)
+            or graph.containers_of(parent.id)
+            or graph.children(parent.id)
         )
         going = None if needed else parent
     doomed = []
@@ -168,7 +173,7 @@ def _prune_image(
             return []
         for tag in tags:
             graph.drop_tag(tag)
-        dropped, doomed = _drop(store, image, prune=True)
+        dropped, doomed = _drop(store, image, wanted)
     removed = [Removed("untagged", str(tag)) for tag in tags]
     removed += [Removed("image", gone.id) for gone in dropped]
     return removed + _remove_layers(store, {gone.layer for gone in dropped}, doomed)

@@ -91,7 +91,7 @@ def migrate(database: sqlite3.Connection, path: str) -> None:
 
 
 def _write_ahead(database: sqlite3.Connection) -> None:
-    """Switch to WAL, for which SQLite does not wait by itself while others open the same new file."""
+    """Switch to WAL, for which SQLite does not wait while others open the same new file."""
     for patience in range(PATIENCE * 100, -1, -1):
         try:
             database.execute("PRAGMA journal_mode = WAL")

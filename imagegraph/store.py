@@ -29,7 +29,7 @@ from typing import Any, Self
 from backends import detect
 from backends.base import CONTAINERS, LAYERS, STAGING, Backend, Volume
 from backends.changes import Change
-from backends.errors import BackendError, VolumeBusy, from_os_error
+from backends.errors import BackendError, VolumeBusy
 from imagegraph import publishing, records, removal
 from imagegraph.errors import Conflict, NameInUse, NotFound, StoreError
 from imagegraph.graph import Graph
@@ -97,7 +97,10 @@ class Store:
                 _require_empty(root)
                 os.chmod(root, 0o700)
         except OSError as error:
-            raise from_os_error(error, f"make the store {root}") from error
+            raise StoreError(
+                f"cannot make the store {root}: {error.strerror}; run as root, or give"
+                " another --root"
+            ) from error
         graph = Graph(f"{root}/{DATABASE}")
         try:
             there = graph.setting("backend")

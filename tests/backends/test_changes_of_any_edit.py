@@ -21,49 +21,6 @@ MARGIN = 20_000_000
 Script = list[tuple[str, bytes, bytes]]
 
 
-@pytest.fixture
-def snapshot(btrfs_mount: Path) -> Iterator[tuple[Path, Path, int]]:
-    """A subvolume, its snapshot, and the moment at which they parted, less a margin."""
-    import btrfsutil
-
-    with tempfile.TemporaryDirectory(dir=btrfs_mount) as directory:
-        base, volume = Path(directory, "base"), Path(directory, "volume")
-        btrfsutil.create_subvolume(str(base))
-        fill(base)
-        time.sleep(2 * MARGIN / 1e9)
-        settled = time.time_ns() - MARGIN
-        btrfsutil.create_snapshot(str(base), str(volume))
-        yield base, volume, settled
-        for tree in (base, volume):
-            btrfsutil.delete_subvolume(str(tree))
-
-
-def test_an_inode_untouched_since_the_snapshot_is_not_read(
-    snapshot: tuple[Path, Path, int],
-) -> None:
-    base, volume, settled = snapshot
-    program = (
-        "import sys\n"
-        "from backends.changes import walk\n"
-        "sys.addaudithook(lambda event, args: print(event, args)"
-        " if event == 'os.getxattr' or event == 'open' and b'/proc/self/fd' in args[0] else None)\n"
-        "print(list(walk(sys.argv[1], sys.argv[2], settled=int(sys.argv[3]))))"
-    )
-    argv = [sys.executable, "-c", program, base, volume, str(settled)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
-
-
-def test_in_a_snapshot_a_renamed_directory_changes_the_other_names_of_its_files(
-    snapshot: tuple[Path, Path, int],
-) -> None:
-    base, volume, settled = snapshot
-    (volume / "var").rename(volume / "variable")
-    found = changes(base, volume, settled)
-    assert (b"bin/sh", "modified") in found
-    assert found == difference(entries(base), entries(volume))
-
-
 # What may happen to a tree, as (operation, path, path); those that cannot happen do not.
 
 DIRECTORIES = (b"a", b"a.b", b"a/b", b"a-")

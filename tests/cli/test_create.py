@@ -121,6 +121,12 @@ def test_environment_comes_from_files_then_from_options(
     assert given["Env"] == ["A=option", "B=x y", "HERE=yes", "ABSENT", "C="]
 
 
+def test_a_variable_that_is_not_set_here_is_taken_from_the_image(cowshed: Cowshed, rootfs: Path):
+    cowshed.ok("import", "-c", "ENV NOWHERE=x KEPT=y", str(rootfs), "env")
+    cowshed.ok("create", "--name", "cow", "-e", "NOWHERE", "env")
+    assert cowshed.json("inspect", "cow")[0]["Config"]["Env"] == ["KEPT=y"]
+
+
 def test_labels_may_have_no_value(tmp_path: Path):
     file = tmp_path / "labels"
     file.write_text("x=file\ny\n")

@@ -63,7 +63,7 @@ def test_an_open_volume_leaves_no_descriptor_behind(backend: Backend) -> None:
 def test_opening_what_is_not_there_is_refused(backend: Backend) -> None:
     for kind in (LAYERS, CONTAINERS, STAGING):
         volume = new(kind)
-        with pytest.raises(VolumeNotFound, match=volume.id), backend.open(volume):
+        with pytest.raises(VolumeNotFound, match=volume.id[:12]), backend.open(volume):
             pass
 
 
@@ -266,7 +266,7 @@ def test_changes_are_exact_after_a_record_was_replaced(backend: Backend) -> None
 
 def test_describing_what_is_not_there_is_refused(backend: Backend) -> None:
     volume = new(CONTAINERS)
-    with pytest.raises(VolumeNotFound, match=volume.id):
+    with pytest.raises(VolumeNotFound, match=volume.id[:12]):
         backend.describe(volume, b"record")
     assert list(backend.volumes()) == []
 

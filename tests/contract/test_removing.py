@@ -31,7 +31,7 @@ def test_a_removed_volume_is_gone(backend: Backend) -> None:
     backend.create(staging)
     for each in (volume, parent, staging):
         backend.remove(each)
-        with pytest.raises(VolumeNotFound, match=each.id), backend.open(each):
+        with pytest.raises(VolumeNotFound, match=each.id[:12]), backend.open(each):
             pass
     assert list(backend.volumes()) == []
     assert backend.leftovers() == []

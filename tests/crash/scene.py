@@ -1,8 +1,9 @@
 """The store that the crash tests begin with, and the operations that are killed on it.
 
-As a program, `scene.py ROOT OPERATION`: says ready, waits for a line, does the operation, says done.
+As a program, `scene.py ROOT OPERATION`: says ready, waits for a line, does it, says done.
 """
 
+import importlib
 import io
 import os
 import subprocess
@@ -12,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from imagegraph import config as configs
 from imagegraph import listing
 from imagegraph.check import check
 from imagegraph.model import Image
@@ -51,27 +51,30 @@ def state(store: Store) -> State:
 
 
 def build(root: Path, backend: str) -> None:
-    """base:1 <- (untagged) <- top:1 and moved:1; containers of each, two of them changed."""
+    """A new store with `build_in`."""
     with Store.init(str(root), backend=backend) as store:
-        base = add_image(store, {"a": b"1", "b": b"2" * 9000}, "base:1")
-        [work] = store.create(base, name="work")
-        write(store, work, CHANGED)
-        middle = commit(store, work)
-        [above] = store.create(middle)
-        write(store, above, {"c": b"3"})
-        top = commit(store, above, "top:1")
-        store.remove_container(above)
-        store.tag(top, parse("top:2"))
-        store.remove_image("top:2")
-        add_image(store, {"d": b"4"}, "moved:1")
-        [nested] = store.create(base, name="nested")
-        if backend == "btrfs":
-            with store.open_tree(nested) as tree:
-                for inner in ("sub", "sub/deeper"):
-                    command = ["btrfs", "-q", "subvolume", "create", f"{tree}/{inner}"]
-                    subprocess.run(command, check=True)
-        write(store, nested, {"sub/x": b"x" * 7000, "sub/deeper/y": b"y"})
-        assert check(store) == []
+        build_in(store)
+
+
+def build_in(store: Store) -> None:
+    """base:1 <- (untagged) <- top:1, and moved:1; two containers of base:1 that were changed."""
+    base = add_image(store, {"a": b"1", "b": b"2" * 9000}, "base:1")
+    [work] = store.create(base, name="work")
+    write(store, work, CHANGED)
+    middle = commit(store, work)
+    [above] = store.create(middle)
+    write(store, above, {"c": b"3"})
+    commit(store, above, "top:1")
+    store.remove_container(above)
+    add_image(store, {"d": b"4"}, "moved:1")
+    [nested] = store.create(base, name="nested")
+    if store.backend.name != "vfs":
+        with store.open_tree(nested) as tree:
+            for inner in ("sub", "sub/deeper"):
+                command = ["btrfs", "-q", "subvolume", "create", f"{tree}/{inner}"]
+                subprocess.run(command, check=True)
+    write(store, nested, {"sub/x": b"x" * 7000, "sub/deeper/y": b"y"})
+    assert check(store) == []
 
 
 def archive() -> bytes:
@@ -210,12 +213,8 @@ def done(name: str, before: State) -> Callable[[State], bool]:
 def main() -> None:
     root, name = sys.argv[1:]
     # Imported now, so that what follows is the operation and nothing else.
-    import backends.btrfs
-    import backends.copy
-    import imagegraph.mounting
-    import oci.layer  # noqa: F401
-
-    assert configs
+    for module in ("backends.btrfs", "backends.copy", "imagegraph.mounting", "oci.layer"):
+        importlib.import_module(module)
     if name.startswith("init-"):
         print("ready", flush=True)
         sys.stdin.readline()

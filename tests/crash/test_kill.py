@@ -96,7 +96,7 @@ def after_the_kill(root: Path, operation: str, before: State, repair_first: bool
 
 
 def repair(store: Store) -> list[Problem]:
-    """Repair, and see that it is enough: but a child of the killed process lives a little longer."""
+    """Repair, and see that it is enough; a child of the killed process may live on a little."""
     end = time.monotonic() + 10
     problems = check(store, repair=True)
     while store.graph.undone() and time.monotonic() < end:
@@ -114,9 +114,7 @@ def test_when_the_child_that_writes_the_tree_is_killed_the_import_is_undone(
     here = btrfs_mount / tmp_path.name
     here.mkdir()
     build(here / "watched", backend)
-    points = [
-        point for point in killing.points(here / "watched", "import_small") if point.in_child
-    ]
+    points = [point for point in killing.points(here / "watched", "import_small") if point.in_child]
     assert points
     for number, (point, _) in enumerate(chosen(points, 5)):
         root = here / str(number)

@@ -1,4 +1,4 @@
-"""What the store's tests are made of: roots on each backend, small images, contents as dictionaries."""
+"""What the store's tests are made of: roots on each backend, small images, their contents."""
 
 import contextlib
 import os
@@ -76,9 +76,7 @@ def files_in(tree: str | Path) -> Files:
 
 def tags(store: Store) -> dict[str, str]:
     """Tag -> image id."""
-    return {
-        str(tag): image for image, listed in store.graph.all_tags().items() for tag in listed
-    }
+    return {str(tag): image for image, listed in store.graph.all_tags().items() for tag in listed}
 
 
 def names(store: Store) -> set[str]:

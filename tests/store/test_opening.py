@@ -54,7 +54,12 @@ def test_a_backend_that_is_not_known_is_refused(tmp_path: Path) -> None:
 
 def test_a_root_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for root in ("/proc/nothing/here", "/sys/kernel/here", f"{tmp_path}/file", f"{tmp_path}/file/x"):
+    for root in (
+        "/proc/nothing/here",
+        "/sys/kernel/here",
+        f"{tmp_path}/file",
+        f"{tmp_path}/file/x",
+    ):
         with pytest.raises(CowshedError) as caught:
             Store.open(root)
         assert root.rstrip("/x") in str(caught.value) and "\n" not in str(caught.value)

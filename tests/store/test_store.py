@@ -305,7 +305,7 @@ def test_rmi_of_an_image_whose_layer_is_in_use_says_who_and_the_next_one_ends_it
 ) -> None:
     image = add_image(btrfs_store, {"a": b"1"}, "base:1")
     with btrfs_store.open_tree(image) as tree, open(f"{tree}/a") as _:
-        with pytest.raises(Conflict, match=rf"layers/{image.layer}.*has a file open in it"):
+        with pytest.raises(Conflict, match=rf"layers/{image.layer[:12]}.*has a file open in it"):
             btrfs_store.remove_image("base:1")
         assert btrfs_store.graph.images() == [] and btrfs_store.graph.layers() == []
         assert btrfs_store.reap() == []
@@ -334,9 +334,7 @@ def test_each_volume_has_a_record_that_tells_all_of_it(store: Store) -> None:
     store.tag(child, parse("child:2"))
     store.tag(child, parse("base:1"))
     store.rename(container, "two")
-    found = {
-        volume.id: json.loads(record or b"") for volume, record, _ in store.backend.volumes()
-    }
+    found = {volume.id: json.loads(record or b"") for volume, record, _ in store.backend.volumes()}
     assert found[container.id] == {
         "kind": "container",
         **container._replace(name="two")._asdict(),
