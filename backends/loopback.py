@@ -48,7 +48,7 @@ def prepare(root: str, size: int | None) -> None:
             return
     if size is not None and size < there:
         raise Unavailable(f"{path} has {there} bytes already, and a pool cannot shrink")
-    if size is not None and size > there:
+    if size is not None:
         _grow(root, size)
 
 
@@ -70,13 +70,20 @@ def _make(path: str, size: int) -> None:
 
 
 def _grow(root: str, size: int) -> None:
-    point = ensure_mounted(root)
-    os.truncate(f"{root}/{FILE}", size)
-    mount = mounts.mount_at(point)
-    if mount is None:
-        raise Unavailable(f"the pool at {point} is not mounted any more")
-    run(["losetup", "--set-capacity", mount.source], f"grow {root}/{FILE}")
-    run(["btrfs", "filesystem", "resize", "max", point], f"grow {root}/{FILE}")
+    point, doing = ensure_mounted(root), f"grow {root}/{FILE}"
+    with _locked(root):
+        try:
+            # Another process may have made it larger meanwhile.
+            if os.stat(f"{root}/{FILE}").st_size < size:
+                os.truncate(f"{root}/{FILE}", size)
+        except OSError as error:
+            raise from_os_error(error, doing) from error
+        mount = mounts.mount_at(point)
+        if mount is None:
+            raise Unavailable(f"the pool at {point} is not mounted any more")
+        # Also where the file has that size: an earlier attempt may have come so far only.
+        run(["losetup", "--set-capacity", mount.source], doing)
+        run(["btrfs", "filesystem", "resize", "max", point], doing)
 
 
 def ensure_mounted(root: str) -> str:

@@ -22,6 +22,8 @@ def run(argv: Sequence[str], doing: str) -> str:
             f"cannot {doing}: {argv[0]} is not installed; install the package {package}"
         ) from missing
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        # After its reason, mount(8) advises to look into dmesg(1).
+        lines = [line for line in done.stderr.strip().splitlines() if "dmesg(1)" not in line]
+        lines = lines or [f"exit status {done.returncode}"]
         raise BackendError(f"cannot {doing}: {argv[0]}: {lines[-1].strip()}")
     return done.stdout

@@ -1,15 +1,16 @@
 """Compares graph and disk, and repairs.
 
 Repair never deletes the last copy of anything. What was never acknowledged goes (rows of dead
-processes, leftovers of the backend); a volume without a row is put aside in quarantine and named;
-an image or container whose volume is gone is named, and stays until the user removes it.
+processes, leftovers of the backend), and so does what was removed and came back when the power
+went; a volume without a row is put aside in quarantine and named; an image or container whose
+volume is gone is named, and stays until the user removes it.
 """
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from backends.base import CONTAINERS, LAYERS, Found, Volume
-from backends.errors import VolumeNotFound
+from backends.errors import VolumeBusy, VolumeNotFound
 from imagegraph import records
 from imagegraph.model import Problem
 
@@ -79,11 +80,24 @@ def _stray(store: "Store", volume: Volume, repair: bool) -> Iterator[Problem]:
     if not _is_there(store, volume):
         return
     what = "a volume that the graph does not know"
-    if repair:
+    if volume.id in store.graph.removed():
+        yield _remove_again(store, volume, repair)
+    elif repair:
         where = store.backend.quarantine(volume)
         yield Problem(volume.fragment, what, f"moved to {where}", True)
     else:
         yield Problem(volume.fragment, what, "put it aside", False)
+
+
+def _remove_again(store: "Store", volume: Volume, repair: bool) -> Problem:
+    """A removal is not awaited to be durable, so the power may go before it is."""
+    what = "it was removed, but came back when the power went"
+    if repair:
+        try:
+            store.backend.remove(volume)
+        except VolumeBusy as busy:
+            return Problem(volume.fragment, what, str(busy), False)
+    return Problem(volume.fragment, what, "remove it again", repair)
 
 
 def _is_there(store: "Store", volume: Volume) -> bool:

@@ -18,6 +18,9 @@ from imagegraph.model import Container, Image, Layer
 from imagegraph.reference import Reference
 from imagegraph.schema import PATIENCE, migrate
 
+REMEMBERED = 10_000
+"""Removed ids that are kept: more than go between two commits of a filesystem."""
+
 _LAYER = "id, parent, created, size, diff_id, chain_id"
 _IMAGE = "id, layer, parent, created, config, digest"
 _CONTAINER = "id, name, image, created, size, options"
@@ -303,8 +306,14 @@ class Graph:
         return bool(self._rows("SELECT changes()")[0][0])
 
     def drop(self, table: str, id: str) -> None:
-        """Delete the row of `layers` or `containers`."""
+        """Delete the row of `layers` or `containers`; `removed` knows the id for a while."""
         self._rows(f"DELETE FROM {table} WHERE id = ?", id)
+        self._rows("INSERT INTO removed (id) VALUES (?)", id)
+        self._rows("DELETE FROM removed WHERE number <= last_insert_rowid() - ?", REMEMBERED)
+
+    def removed(self) -> set[str]:
+        """Ids of the layers and containers that were removed last."""
+        return {row[0] for row in self._rows("SELECT id FROM removed")}
 
     def known(self, table: str, ids: Sequence[str] | None = None) -> dict[str, str]:
         """id -> state of the rows of `layers` or `containers`, all of them or those asked for."""

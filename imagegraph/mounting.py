@@ -6,6 +6,7 @@ Whether a container is mounted is read from the kernel and never stored.
 import contextlib
 import errno
 import os
+import re
 from typing import TYPE_CHECKING
 
 from backends import mounts
@@ -26,11 +27,10 @@ def mounted(id: str) -> list[str]:
 def all_mounted() -> dict[str, list[str]]:
     """Container id -> the mount points that its tree has."""
     found: dict[str, list[str]] = {}
-    marker = f"/{CONTAINERS}/"
+    volume = re.compile(f"/{CONTAINERS}/([0-9a-f]{{64}})(?:/|$)")
     for mount in mounts.mounts():
-        _, there, inside = mount.root.rpartition(marker)
-        if there:
-            found.setdefault(inside.partition("/")[0], []).append(mount.point)
+        if inside := volume.search(mount.root):
+            found.setdefault(inside[1], []).append(mount.point)
     return found
 
 

@@ -1,10 +1,11 @@
 """What goes with an image: tags, untagged ancestors, and the layers that serve no one else."""
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from backends.base import LAYERS, Volume
-from backends.errors import VolumeBusy
+from backends.errors import VolumeBusy, VolumeNotFound
 from imagegraph import records
 from imagegraph.errors import Conflict, NotFound
 from imagegraph.lookup import find_image_and_tag
@@ -19,6 +20,7 @@ def remove_image(store: "Store", name: str, *, force: bool, prune: bool) -> list
     """See Store.remove_image."""
     store.reap()
     graph = store.graph
+    _require_pool(store, find_image_and_tag(graph, name)[0])
     with graph.writing():
         image, tag = find_image_and_tag(graph, name)
         tags = graph.tags(image.id)
@@ -41,6 +43,12 @@ def remove_image(store: "Store", name: str, *, force: bool, prune: bool) -> list
     if busy:
         raise Conflict(f"the image is removed, but not all of its layers: {'; '.join(busy)}")
     return removed + ended
+
+
+def _require_pool(store: "Store", image: Image) -> None:
+    """Raises Unavailable, before anything is removed, where nothing can be."""
+    with contextlib.suppress(VolumeNotFound), store.backend.open(Volume(LAYERS, image.layer)):
+        pass
 
 
 def _refuse(
@@ -161,6 +169,7 @@ def _prune_image(
     store: "Store", image: Image, unused: bool, wanted: Callable[[Image | Container], bool]
 ) -> list[Removed]:
     graph = store.graph
+    _require_pool(store, image)
     with graph.writing():
         tags = graph.tags(image.id)
         needed = (

@@ -63,6 +63,7 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX containers_image ON containers (image);
     CREATE INDEX containers_undone ON containers (state) WHERE state != 'ready';
+    CREATE TABLE removed (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL);
     """,
 )
 

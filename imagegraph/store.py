@@ -29,7 +29,7 @@ from typing import Any, Self
 from backends import detect
 from backends.base import CONTAINERS, LAYERS, STAGING, Backend, Volume
 from backends.changes import Change
-from backends.errors import BackendError, VolumeBusy
+from backends.errors import BackendError, Unavailable, VolumeBusy
 from imagegraph import publishing, records, removal
 from imagegraph.errors import Conflict, NameInUse, NotFound, StoreError
 from imagegraph.graph import Graph
@@ -109,6 +109,9 @@ class Store:
             name = there or backend or detect.choose(root)
             if name not in detect.NAMES:
                 raise StoreError(f"there is no backend {name}: take {', '.join(detect.NAMES)}")
+            if there:
+                # A pool that is gone is to be put back, and never made anew.
+                detect.open_backend(root, name)
             detect.prepare(root, name, size=size, quota=quota)
             if not graph.settle("backend", name):
                 raise StoreError(f"another process made {root} with another backend: try again")
@@ -299,10 +302,12 @@ class Store:
                 raise NotFound(f"container {container.name} was removed meanwhile")
         try:
             self.backend.remove(Volume(CONTAINERS, container.id))
-        except VolumeBusy as busy:
+        except (VolumeBusy, Unavailable) as error:
             with self.graph.writing():
                 self.graph.ready_container(container.id)
-            raise Conflict(f"container {container.name} is in use: {busy}") from busy
+            if isinstance(error, VolumeBusy):
+                raise Conflict(f"container {container.name} is in use: {error}") from error
+            raise
         with self.graph.writing():
             self.graph.drop("containers", container.id)
         mounting.forget(self, container)
@@ -347,10 +352,12 @@ class Store:
         interruption may come between its publication and the end of the operation.
         """
         states = self.graph.known(table, ids)
-        with contextlib.suppress(BackendError):
-            for id in ids:
-                if states.get(id) == "creating":
+        for id in ids:
+            if states.get(id) == "creating":
+                try:
                     self._end(table, id)
+                except BackendError:
+                    self._leave(table, id)
 
     def _end(self, table: str, id: str) -> None:
         kinds = (CONTAINERS,) if table == "containers" else (STAGING, LAYERS)
@@ -358,6 +365,11 @@ class Store:
             self.backend.remove(Volume(kind, id))
         with self.graph.writing():
             self.graph.drop(table, id)
+
+    def _leave(self, table: str, id: str) -> None:
+        """Let whoever comes next end what cannot be ended now."""
+        with self.graph.writing():
+            self.graph.claim(table, id, self.owner.token, None)
 
     def reap(self) -> list[Removed]:
         """End what dead processes left half-done, which nobody sees.
@@ -375,8 +387,7 @@ class Store:
             try:
                 self._end(table, id)
             except BackendError:
-                with self.graph.writing():
-                    self.graph.claim(table, id, self.owner.token, None)
+                self._leave(table, id)
             else:
                 ended.append(Removed(table.removesuffix("s"), id))
         return ended

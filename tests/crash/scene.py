@@ -24,10 +24,14 @@ IMPORTED = {"bin/sh": b"\x7fELF" * 3000, "etc/passwd": b"root", "home/a": b"a", 
 CHANGED = {"new/file": b"n" * 5000, "b": b"changed"}
 
 
+Images = dict[str, tuple[tuple[str, ...], str | None, Files]]
+"""Image id -> its tags, its parent and its files."""
+
+
 class State(NamedTuple):
     """All that a user can see: tags and files of the images, and the containers."""
 
-    images: dict[str, tuple[tuple[str, ...], str | None, Files]]
+    images: Images
     containers: dict[str, tuple[str, str, Files]]
 
 
@@ -149,11 +153,11 @@ OPERATIONS: dict[str, Callable[[Store], None]] = {
 def done(name: str, before: State) -> Callable[[State], bool]:
     """Whether a state is the one that the operation, begun in `before`, leads to."""
 
-    def without(images: dict[str, object], *tags: str) -> dict[str, object]:
-        """The images, none of them having any of the tags."""
+    def without(images: Images, gone: str) -> Images:
+        """The images, none of them having the tag."""
         return {
-            id: (tuple(tag for tag in named if tag not in tags), parent, files)
-            for id, (named, parent, files) in images.items()  # type: ignore[misc]
+            id: (tuple(tag for tag in named if tag != gone), parent, files)
+            for id, (named, parent, files) in images.items()
         }
 
     def added(after: State, parent: str | None, files: Files) -> bool:
@@ -161,7 +165,7 @@ def done(name: str, before: State) -> Callable[[State], bool]:
         kept = {id: image for id, image in after.images.items() if id in before.images}
         return (
             [after.images[id] for id in fresh] == [(("moved:1",), parent, files)]
-            and kept == without(dict(before.images), "moved:1")
+            and kept == without(before.images, "moved:1")
             and after.containers == before.containers
         )
 
@@ -191,8 +195,7 @@ def done(name: str, before: State) -> Callable[[State], bool]:
                 top = next(id for id, image in before.images.items() if "top:1" in image[0])
                 return (
                     tags[top] == ("moved:1", "top:1")
-                    and without(dict(after.images), "moved:1")
-                    == without(dict(before.images), "moved:1")
+                    and without(after.images, "moved:1") == without(before.images, "moved:1")
                     and after.containers == before.containers
                 )
             case "rmi":

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from backends.base import Volume
 from imagegraph.check import check
+from imagegraph.reference import parse
 from imagegraph.store import Store
 from tests.store.scenes import (
     add_image,
@@ -143,3 +145,34 @@ def test_what_its_maker_finished_just_before_its_end_is_not_reaped(
     assert store.reap() == []
     assert contents(store, store.container("web")) == contents(store, image) == {"a": b"1"}
     assert_sound(store)
+
+
+@pytest.mark.parametrize("how", ["create", "rename"])
+def test_a_name_that_a_dead_process_was_giving_is_free(store: Store, how: str) -> None:
+    image = add_image(store, {"a": b"1"}, "base:1")
+    [dead], [live] = store.create(image, name="dead"), store.create(image, name="live")
+    store.graph._rows("UPDATE containers SET state = 'creating', owner = 7 WHERE id = ?", dead.id)
+    if how == "create":
+        store.create(image, name="dead")
+    else:
+        store.rename(live, "dead")
+    assert store.container("dead").id != dead.id
+    assert_sound(store)
+
+
+def test_a_record_tells_both_of_two_tags_that_are_given_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = add_image(store, {"a": b"1"}, "base:1")
+    describe = store.backend.describe
+    with Store.open(store.root) as neighbour:
+
+        def is_overtaken(volume: Volume, record: bytes) -> None:
+            monkeypatch.setattr(store.backend, "describe", describe)
+            neighbour.tag(image, parse("second:1"))
+            describe(volume, record)
+
+        monkeypatch.setattr(store.backend, "describe", is_overtaken)
+        store.tag(image, parse("first:1"))
+    assert len(store.graph.tags(image.id)) == 3
+    assert_records_tell_the_tags(store)
