@@ -54,7 +54,7 @@ def test_names_are_given_counted_and_checked(cowshed: Cowshed):
         ("nothing", "no image is called nothing"),
         ("Base:1", "lowercase"),
         ("base:1:2", "tag"),
-        ("0", "no image is called 0"),
+        ("0x", "no image is called 0x"),
     ],
 )
 def test_a_reference_that_is_no_image_is_refused(cowshed: Cowshed, reference: str, said: str):
