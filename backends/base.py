@@ -144,6 +144,13 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def frozen(self, volume: Volume) -> AbstractContextManager[str]:
+        """The path of the tree as it is now, which stays so where the filesystem can do that.
+
+        For reading a container that is in use. Raises VolumeNotFound.
+        """
+
+    @abstractmethod
     def path(self, volume: Volume) -> str:
         """A path at which the tree can be bind-mounted for longer than an `open`."""
 

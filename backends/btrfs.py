@@ -28,6 +28,7 @@ from backends.errors import (
     from_os_error,
 )
 from backends.layout import Layout, locked
+from backends.tree import CHANGED
 
 try:
     import btrfsutil
@@ -45,8 +46,11 @@ CLOCK_MARGIN = 100_000_000
 SCARCE = 8
 """Below one part in this many, free space is scarce enough to wait for more."""
 
-PATIENCE = 60.0
-"""Seconds to wait for the kernel to free what was removed."""
+PATIENCE = 5.0
+"""Seconds to wait for the kernel to free one more of the volumes that were removed."""
+
+ATTEMPTS = 5
+"""Copies of a tree in use that are begun before its snapshot is given up."""
 
 
 def prepare(base: str) -> None:
@@ -124,8 +128,12 @@ class BtrfsBackend(Backend):
         if btrfsutil.deleted_subvolumes(self._layout.base):
             # Filesystem-wide, but it is what wakes the kernel's cleaner.
             btrfsutil.sync(self._layout.base)
-        deadline = time.monotonic() + PATIENCE
-        while btrfsutil.deleted_subvolumes(self._layout.base) and time.monotonic() < deadline:
+        left, deadline = None, 0.0
+        while (pending := btrfsutil.deleted_subvolumes(self._layout.base)) != []:
+            if pending != left:
+                left, deadline = pending, time.monotonic() + PATIENCE
+            elif time.monotonic() > deadline:
+                return
             time.sleep(0.05)
 
     def seal(self, volume: Volume, target: Volume, record: bytes = b"") -> None:
@@ -140,21 +148,48 @@ class BtrfsBackend(Backend):
     ) -> list[str]:
         with self._doing(f"snapshot {source} as {target}"):
             path = self._layout.path(source)
-            nested = subvolumes.nested(path)
-            if edit is None and not nested:
-                self._publish(path, target, self._head(source), record)
-                return []
+            head = self._head(source)
+            if edit is None and not subvolumes.nested(path):
+                self._publish(path, target, head, record)
+                if not subvolumes.nested(path):
+                    return []
+                # One was made meanwhile, and is an empty directory in what nobody has seen yet.
+                subvolumes.destroy(self._layout.path(target))
+                self._layout.drop_record(target)
             with self._layout.working(target.id) as staging:
-                btrfsutil.create_snapshot(path, staging)
+                nested = self._copy_whole(source, staging)
                 try:
-                    for inner in nested:
-                        subvolumes.copy_nested(path, staging, inner)
                     if edit is not None:
                         edit(staging)
-                    self._publish(staging, target, self._head(source), record)
+                    self._publish(staging, target, head, record)
                 finally:
                     subvolumes.destroy(staging)
             return nested
+
+    def _copy_whole(self, source: Volume, staging: str) -> list[str]:
+        """Snapshot a container with all that is nested in it, again if that moves meanwhile."""
+        path = self._layout.path(source)
+        os.lstat(path)
+        for _ in range(ATTEMPTS):
+            btrfsutil.create_snapshot(path, staging)
+            try:
+                btrfs_quota.lift(staging)
+                nested = subvolumes.nested(path)
+                for inner in nested:
+                    subvolumes.copy_nested(path, staging, inner)
+                if subvolumes.nested(path) == nested:
+                    return nested
+            except OSError as error:
+                if error.errno not in CHANGED:
+                    subvolumes.destroy(staging)
+                    raise
+            except BaseException:
+                subvolumes.destroy(staging)
+                raise
+            subvolumes.destroy(staging)
+        raise VolumeBusy(
+            f"the subvolumes nested in {source} come and go while it is copied; stop what does it"
+        )
 
     def _publish(self, source: str, target: Volume, head: dict[str, Any], record: bytes) -> None:
         path = self._layout.path(target)
@@ -162,6 +197,7 @@ class BtrfsBackend(Backend):
             raise VolumeExists(f"cannot make {target}: it exists already")
         with self._recorded(target, head, record, durable=True):
             btrfsutil.create_snapshot(source, path, read_only=True)
+            btrfs_quota.lift(path)
 
     @contextlib.contextmanager
     def _recorded(
@@ -214,6 +250,7 @@ class BtrfsBackend(Backend):
             return
         aside = self._layout.removing(volume)
         with contextlib.suppress(FileNotFoundError), locked(path):
+            subvolumes.loosen(path)
             os.rename(path, aside)
             subvolumes.destroy(aside)
 
@@ -232,40 +269,36 @@ class BtrfsBackend(Backend):
     def changes(self, volume: Volume, base: Volume | None) -> Iterator[Change]:
         settled = self._settled(volume, base) if base else 0
         with contextlib.ExitStack() as stack:
-            with self._doing(f"compare {volume}"):
-                trees = []
-                for tree in (volume, base):
-                    trees.append(tree and stack.enter_context(self._frozen(tree)))
-            new, old = trees
-            assert new is not None
+            new = stack.enter_context(self.frozen(volume))
+            old = stack.enter_context(self.frozen(base)) if base else None
             yield from walk(old, new, settled=settled, is_stub=_is_stub)
 
     @contextlib.contextmanager
-    def _frozen(self, volume: Volume) -> Iterator[str]:
-        """A path of the tree that does not change: of a writable volume, a passing snapshot."""
+    def frozen(self, volume: Volume) -> Iterator[str]:
         path = self._layout.path(volume)
-        os.lstat(path)
         if volume.kind == LAYERS:
-            yield path
+            with self.open(volume):
+                yield path
             return
-        with self._layout.working(f"{volume.id}-{os.urandom(4).hex()}") as staging:
-            btrfsutil.create_snapshot(path, staging, read_only=True)
-            try:
-                yield staging
-            finally:
-                subvolumes.destroy(staging)
+        with contextlib.ExitStack() as stack:
+            with self._doing(f"read {volume}"):
+                os.lstat(path)
+                name = f"{volume.id}-{os.urandom(4).hex()}"
+                staging = stack.enter_context(self._layout.working(name))
+                btrfsutil.create_snapshot(path, staging, read_only=True)
+                stack.callback(subvolumes.destroy, staging)
+            yield staging
 
     def _settled(self, volume: Volume, base: Volume) -> int:
-        """The time (ns) before which both trees were one tree, 0 if no record proves one.
+        """The time (ns) before which `volume` was `base`, 0 if no record says that it ever was.
 
-        An inode whose ctime is older on both sides has not changed since they parted.
+        An inode whose ctime is older, and the same on both sides, has not changed since. Between
+        siblings that proves nothing: after the clock was set back, both may have been changed
+        in one and the same tick, and carry the same inode number.
         """
-        since: dict[str, int] = {}
-        for step, cloned in self._descent(base):
-            since[step] = cloned
         for step, cloned in self._descent(volume):
-            if step in since:
-                return max(0, min(cloned, since[step]) - CLOCK_MARGIN)
+            if step == base.id:
+                return max(0, cloned - CLOCK_MARGIN)
         return 0
 
     def _descent(self, volume: Volume) -> Iterator[tuple[str, int]]:
@@ -333,8 +366,12 @@ class BtrfsBackend(Backend):
             return "it is not a subvolume"
         if record is None:
             return "it has no record"
-        if volume.kind == LAYERS and not btrfsutil.get_subvolume_read_only(path):
-            return "it is a layer and yet writable"
+        if volume.kind == LAYERS:
+            if not btrfsutil.get_subvolume_read_only(path):
+                return "it is a layer and yet writable"
+            known = btrfsutil.subvolume_info(path)
+            if known.ctransid > known.otransid:
+                return "it is a layer and was written to after it was sealed"
         return None
 
     def leftovers(self) -> list[str]:

@@ -4,6 +4,7 @@ Layouts: linux/btrfs.h and linux/btrfs_tree.h; every structure names its C count
 functions raise OSError.
 """
 
+import errno
 import fcntl
 import os
 import struct
@@ -15,6 +16,9 @@ FIRST_FREE_OBJECTID = 256  # the inode number of every subvolume's root
 EMPTY_SUBVOL_DIR_OBJECTID = 2  # the inode number of a nested subvolume's stub in a snapshot
 QUOTA_TREE_OBJECTID = 8
 QGROUP_INFO_KEY = 242
+ROOT_TREE_OBJECTID = 1
+ROOT_REF_KEY = 156
+INODE_REF_KEY = 12
 
 _WRITE, _READ = 1, 2
 _FS_INFO_SIZE = 1024  # struct btrfs_ioctl_fs_info_args
@@ -25,6 +29,11 @@ _QGROUP_LIMIT = struct.Struct(
 _SEARCH_KEY = struct.Struct("=QQQQQQQIIII32x")  # struct btrfs_ioctl_search_key
 _SEARCH_HEADER = struct.Struct("=QQQII")  # struct btrfs_ioctl_search_header
 _QGROUP_INFO = struct.Struct("<QQQQQ")  # struct btrfs_qgroup_info_item
+
+_ROOT_REF = struct.Struct("<QQH")  # struct btrfs_root_ref, and the name
+_INODE_REF = struct.Struct("<QH")  # struct btrfs_inode_ref, and the name
+_SEARCH_ROOM = 65536
+_MOST_ITEMS = 1 << 20
 
 QUOTA_CTL_ENABLE_SIMPLE_QUOTA = 4
 QGROUP_LIMIT_MAX_RFER = 1
@@ -97,29 +106,62 @@ def limit_referenced(descriptor: int, subvolume: int, size: int | None) -> None:
 
 def qgroup_info(descriptor: int, subvolume: int) -> QgroupInfo | None:
     """What quota accounting counts for the subvolume, None where it has no qgroup."""
-    for item in search(descriptor, QUOTA_TREE_OBJECTID, 0, QGROUP_INFO_KEY, subvolume):
+    for item in search(descriptor, QUOTA_TREE_OBJECTID, 0, QGROUP_INFO_KEY, subvolume, subvolume):
         _, referenced, _, exclusive, _ = _QGROUP_INFO.unpack_from(item.data)
         return QgroupInfo(referenced, exclusive)
     return None
 
 
 def search(
-    descriptor: int, tree: int, objectid: int, kind: int, offset: int, room: int = 4096
+    descriptor: int, tree: int, objectid: int, kind: int, first: int = 0, last: int = UNLIMITED
 ) -> Iterator[Item]:
-    """BTRFS_IOC_TREE_SEARCH_V2 for the items of one exact key; no tree, no items."""
-    key = _SEARCH_KEY.pack(tree, objectid, objectid, offset, offset, 0, UNLIMITED, kind, kind, 1, 0)
-    buffer = bytearray(key + struct.pack("=Q", room) + bytes(room))
-    try:
-        fcntl.ioctl(descriptor, _IOC_TREE_SEARCH_V2, buffer)
-    except FileNotFoundError:
-        return
-    count = struct.unpack_from("=I", buffer, 64)[0]
-    position = _SEARCH_KEY.size + 8
-    for _ in range(count):
-        transid, found, place, what, size = _SEARCH_HEADER.unpack_from(buffer, position)
-        position += _SEARCH_HEADER.size
-        yield Item(found, what, place, transid, bytes(buffer[position : position + size]))
-        position += size
+    """BTRFS_IOC_TREE_SEARCH_V2: the items of one object and kind, by offset; no tree, no items."""
+    while True:
+        key = _SEARCH_KEY.pack(
+            tree, objectid, objectid, first, last, 0, UNLIMITED, kind, kind, _MOST_ITEMS, 0
+        )
+        buffer = bytearray(key + struct.pack("=Q", _SEARCH_ROOM) + bytes(_SEARCH_ROOM))
+        try:
+            fcntl.ioctl(descriptor, _IOC_TREE_SEARCH_V2, buffer)
+        except FileNotFoundError:
+            return
+        count = struct.unpack_from("=I", buffer, 64)[0]
+        position = _SEARCH_KEY.size + 8
+        for _ in range(count):
+            transid, found, offset, what, size = _SEARCH_HEADER.unpack_from(buffer, position)
+            position += _SEARCH_HEADER.size
+            yield Item(found, what, offset, transid, bytes(buffer[position : position + size]))
+            position += size
+            first = offset + 1
+        if not count or first > last:
+            return
+
+
+def nested(descriptor: int, subvolume: int) -> list[bytes]:
+    """Paths of the subvolumes nested in the one with this id, outer ones first, of any length."""
+    found = []
+    pending = [(subvolume, b"")]
+    for tree, above in pending:
+        for item in search(descriptor, ROOT_TREE_OBJECTID, tree, ROOT_REF_KEY):
+            directory, _, length = _ROOT_REF.unpack_from(item.data)
+            name = item.data[_ROOT_REF.size :][:length]
+            path = above + b"".join(_directories(descriptor, tree, directory)) + name
+            found.append(path)
+            pending.append((item.offset, path + b"/"))
+    return found
+
+
+def _directories(descriptor: int, tree: int, inode: int) -> list[bytes]:
+    """The names, each with its slash, that lead from a subvolume's root to a directory of it."""
+    names: list[bytes] = []
+    while inode != FIRST_FREE_OBJECTID:
+        item = next(search(descriptor, tree, inode, INODE_REF_KEY), None)
+        if item is None:
+            raise FileNotFoundError(errno.ENOENT, "a directory was removed while it was looked for")
+        _, length = _INODE_REF.unpack_from(item.data)
+        names.append(item.data[_INODE_REF.size :][:length] + b"/")
+        inode = item.offset
+    return names[::-1]
 
 
 def is_subvolume(path: str) -> bool:

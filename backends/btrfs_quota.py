@@ -60,6 +60,12 @@ def limit(path: str, size: int | None) -> None:
         btrfs_ioctl.limit_referenced(descriptor, number, size)
 
 
+def lift(path: str) -> None:
+    """Free a new snapshot of the bound that full qgroups let it inherit. Raises OSError."""
+    if mode(path) == "qgroup":
+        limit(path, None)
+
+
 @contextlib.contextmanager
 def _descriptor(path: str) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -29,7 +29,15 @@ def users(fragment: str, device: int | None = None) -> list[str]:
                 found += _mounts(pid, needle)
         with contextlib.suppress(OSError):
             found += _uses(pid, needle, device)
-    return found
+    return found + list(_loop_devices(needle))
+
+
+def _loop_devices(needle: bytes) -> Iterator[str]:
+    for name in os.listdir("/sys/block"):
+        with contextlib.suppress(OSError):
+            backing = f"/sys/block/{name}/loop/backing_file"
+            if name.startswith("loop") and needle in _content(backing):
+                yield f"the loop device /dev/{name} stands on a file of it"
 
 
 def _processes() -> Iterator[str]:
@@ -43,8 +51,9 @@ def _mounts(pid: str, needle: bytes) -> Iterator[str]:
     if needle not in content:
         return
     for line in content.splitlines():
-        fields = line.split()
-        if needle in fields[3] or needle in fields[4]:
+        # Also an overlay whose directories, in the options, are of the volume.
+        if needle in line:
+            fields = line.split()
             seen = "" if pid == "self" else f" (in the mount namespace of process {_name(pid)})"
             yield f"mounted at {os.fsdecode(fields[4])}{seen}"
 

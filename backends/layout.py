@@ -3,7 +3,7 @@
 <base>/layers/<id>  containers/<id>    volumes
 <base>/staging/<id>                    being made; flock on the directory says by a living process
 <base>/removing/<name>                 half-removed
-<base>/records/<kind>/<id>             what the layer above wrote of the volume
+<base>/records/<kind>-<id>             what the layer above wrote of the volume
 <base>/quarantine/<kind>-<id>          put aside by a repair
 """
 
@@ -24,9 +24,6 @@ DIRECTORIES = (
     REMOVING,
     QUARANTINE,
     RECORDS,
-    f"{RECORDS}/{STAGING}",
-    f"{RECORDS}/{LAYERS}",
-    f"{RECORDS}/{CONTAINERS}",
 )
 
 INLINE = 2000
@@ -116,7 +113,8 @@ class Layout:
         return descriptor
 
     def _record(self, volume: Volume) -> str:
-        return f"{self.base}/{RECORDS}/{volume.kind}/{volume.id}"
+        # Not kind/id: who has a record open does not use the volume.
+        return f"{self.base}/{RECORDS}/{volume.kind}-{volume.id}"
 
     def add_record(self, volume: Volume, record: bytes, *, durable: bool = True) -> None:
         """Write the record of a volume that is about to be made. Raises FileExistsError.

@@ -188,6 +188,9 @@ class VfsBackend(Backend):
 
     # Reading
 
+    def frozen(self, volume: Volume) -> contextlib.AbstractContextManager[str]:
+        return self.open(volume)
+
     def path(self, volume: Volume) -> str:
         return self._layout.path(volume)
 

@@ -90,10 +90,10 @@ def assert_sound(store: Store) -> None:
     pool = f"{store.root}/pool"
     assert os.listdir(f"{pool}/staging") == []
     assert os.listdir(f"{pool}/removing") == []
-    for kind in ("layers", "containers"):
-        assert sorted(os.listdir(f"{pool}/records/{kind}")) == sorted(os.listdir(f"{pool}/{kind}"))
-    assert sorted(os.listdir(f"{pool}/records")) == ["containers", "layers", "staging"]
-    assert os.listdir(f"{pool}/records/staging") == []
+    volumes = [
+        f"{kind}-{id}" for kind in ("layers", "containers") for id in os.listdir(f"{pool}/{kind}")
+    ]
+    assert sorted(os.listdir(f"{pool}/records")) == sorted(volumes)
 
 
 @contextlib.contextmanager
