@@ -51,7 +51,10 @@ def from_os_error(error: OSError, doing: str) -> BackendError:
         case errno.ENOSPC:
             return NoSpace(f"cannot {doing}: the disk is full; free space or grow the pool")
         case errno.EDQUOT:
-            return NoSpace(f"cannot {doing}: the volume's quota is full")
+            return NoSpace(
+                f"cannot {doing}: the quota is full; what was committed counts while its image"
+                " lives, so remove images or give a larger --size"
+            )
         case errno.EEXIST | errno.ENOTEMPTY:
             return VolumeExists(f"cannot {doing}: it exists already")
         case errno.ENOENT:
@@ -59,7 +62,8 @@ def from_os_error(error: OSError, doing: str) -> BackendError:
         case errno.EBUSY | errno.ETXTBSY:
             return VolumeBusy(f"cannot {doing}: it is in use")
         case errno.EPERM | errno.EACCES:
-            return Unavailable(f"cannot {doing}: permission denied; run as root")
+            advice = "run as root" if os.geteuid() else "chattr -i frees what is immutable"
+            return Unavailable(f"cannot {doing}: permission denied; {advice}")
         case errno.EROFS:
             return Unavailable(f"cannot {doing}: the filesystem is mounted read-only")
         case _:
