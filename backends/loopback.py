@@ -142,17 +142,30 @@ class LoopbackBackend(BtrfsBackend):
         self._file = f"{root}/{FILE}"
 
     def info(self) -> dict[str, str]:
-        status = os.stat(self._file)
-        taken = status.st_blocks * 512
-        return {
-            "Pool file": self._file,
-            "Pool size": f"{status.st_size / (1 << 30):.1f} GiB at most,"
-            f" {taken / (1 << 30):.1f} GiB taken (by default 3/4 of the free space; init --size)",
-            **super().info(),
-        }
+        status = self._status()
+        size = "not known: the file is gone"
+        if status:
+            size = (
+                f"{status.st_size / (1 << 30):.1f} GiB at most,"
+                f" {status.st_blocks * 512 / (1 << 30):.1f} GiB taken"
+                " (by default 3/4 of the free space; init --size)"
+            )
+        return {"Pool file": self._file, "Pool size": size, **super().info()}
+
+    def _status(self) -> os.stat_result | None:
+        """Of the pool's file; None if it was moved away, which the mount survives."""
+        try:
+            return os.stat(self._file)
+        except FileNotFoundError:
+            return None
 
     def warnings(self) -> list[str]:
-        status = os.stat(self._file)
+        status = self._status()
+        if status is None:
+            return [
+                f"the pool's file {self._file} is gone, though what it held is still mounted:"
+                " put it back before the next reboot"
+            ]
         counts = os.statvfs(os.path.dirname(self._file))
         free = counts.f_bavail * counts.f_frsize
         wanted = status.st_size - status.st_blocks * 512

@@ -1,7 +1,9 @@
 """The commands diff and commit."""
 
+import contextlib
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -152,7 +154,7 @@ def commit(
     def changed(inner: Mapping[str, Any]) -> dict[str, Any]:
         return apply_all(configs.overlaid(inner, laid_over), changes or ())
 
-    with opened(ctx) as store:
+    with opened(ctx) as store, _id_file(iidfile) as write_id:
         container = store.container(name)
         image, copied = store.commit(
             container,
@@ -163,12 +165,11 @@ def commit(
             squash=squash,
             form=form,
         )
+        write_id(f"sha256:{image.id}")
     if not quiet:
         for path in copied:
             output.note(f"The nested subvolume /{path.lstrip('/')} was copied into the image.")
     output.line(f"sha256:{image.id}")
-    if iidfile is not None:
-        _write(iidfile, f"sha256:{image.id}")
 
 
 def _config(path: str) -> dict[str, Any]:
@@ -203,9 +204,39 @@ def _fits(field: str, value: Any) -> bool:
     return field not in _TEXTS or isinstance(value, str)
 
 
-def _write(path: str, text: str) -> None:
+@contextlib.contextmanager
+def _id_file(path: str | None) -> Iterator[Callable[[str], object]]:
+    """What writes the id, opened first: no image is made whose id could not be written.
+
+    A file that was not there is removed again if nothing was made.
+    """
+    if path is None:
+        yield lambda text: None
+        return
+    fresh = not os.path.lexists(path)
     try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
+        # What is in it is kept until there is something to put in its place.
+        file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed below
     except OSError as error:
-        raise CowshedError(f"the image is made, but {path} was not: {error.strerror}") from error
+        raise CowshedError(f"cannot write {path}: {error.strerror}") from error
+    done = False
+
+    def write(text: str) -> None:
+        nonlocal done
+        done = True
+        try:
+            if file.seekable():
+                file.truncate(0)
+            file.write(text)
+            file.flush()
+        except OSError as error:
+            reason = f"the image {text} is made, but {path} was not: {error.strerror}"
+            raise CowshedError(reason) from error
+
+    try:
+        yield write
+    finally:
+        with contextlib.suppress(OSError):
+            file.close()
+        if fresh and not done:
+            os.unlink(path)

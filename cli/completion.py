@@ -20,6 +20,24 @@ Found = tuple[list[str], list[str]]
 
 _SHORTEST_ID = 2
 _SHELL = "_COWSHED_COMPLETE"
+SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
+
+
+def shell(name: str | None) -> str:
+    """The shell of that name, or else the one that we were started from.
+
+    Raises CowshedError where there is no completion for it.
+    """
+    from backends.errors import CowshedError
+
+    if name is None:
+        from typer._completion_shared import _get_shell_name
+
+        name = _get_shell_name()
+    if name not in SHELLS:
+        which = "this shell is not known" if name is None else f"there is none for {name}"
+        raise CowshedError(f"no completion, for {which}: name one of {', '.join(SHELLS)}")
+    return name
 
 
 def images(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -52,7 +70,9 @@ def _offered(ctx: typer.Context, incomplete: str, source: Callable[["Graph"], Fo
     from imagegraph.graph import Graph
     from imagegraph.store import DATABASE, DEFAULT_ROOT
 
-    root = ctx.find_root().params.get("root") or DEFAULT_ROOT
+    root = ctx.find_root().params.get("root")
+    if root is None:
+        root = DEFAULT_ROOT
     try:
         graph = Graph(f"{root}/{DATABASE}", read_only=True)
         try:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from imagegraph.model import Container, ContainerSummary
     from imagegraph.store import Store
 
-_FILTERS = ("name", "id", "ancestor", "label", "status")
+_FILTERS = ("name", "id", "ancestor", "label", "status", "before", "since")
 _HEADINGS = {
     "ID": "CONTAINER ID",
     "Image": "IMAGE",
@@ -26,6 +26,11 @@ _HEADINGS = {
     "Size": "SIZE",
     "Labels": "LABELS",
     "Mountpoint": "MOUNTED AT",
+    "Ports": "PORTS",
+    "Mounts": "MOUNTS",
+    "Networks": "NETWORKS",
+    "LocalVolumes": "LOCAL VOLUMES",
+    "Label": "LABEL",
 }
 _COLUMNS = ("ID", "Image", "Command", "RunningFor", "Status", "Names")
 _COMMAND_WIDTH = 20
@@ -55,7 +60,8 @@ def ps(
             "-f",
             "--filter",
             metavar="KEY=VALUE",
-            help="name=PATTERN, id=PREFIX, ancestor=IMAGE, label=NAME[=VALUE], status=STATUS.",
+            help="name=PATTERN, id=PREFIX, ancestor=IMAGE, label=NAME[=VALUE], status=STATUS,"
+            " before=CONTAINER, since=CONTAINER.",
         ),
     ] = None,
     latest: Annotated[
@@ -76,13 +82,13 @@ def ps(
 
     --format json is one array with an object for each: Id, Name, Image, ImageId, Command (a list),
     Created, State, Mountpoints, Labels, SizeLimit and with -s Size (bytes). Templates have the
-    fields ID, Image, Command, RunningFor, CreatedAt, Status, State, Names, Labels, Mountpoint and
-    Size.
+    fields ID, Image, Command, RunningFor, CreatedAt, Status, State, Names, Labels, Mountpoint,
+    Size, Ports, Mounts, Networks and LocalVolumes, and {{.Label "name"}}.
     """
     from cli import filters as choice
     from imagegraph import listing
 
-    formats.check(form)
+    size = "Size" in formats.check(form, _HEADINGS) or size
     wanted = choice.parse(filters, _FILTERS)
     number = 1 if latest else last
     every = every or number >= 0 or "status" in wanted
@@ -143,6 +149,8 @@ class _Seen:
             ),
             "Mountpoint": ",".join(summary.mounts),
             "Size": self._size_text(container),
+            "Label": self._configs.labels(container),
+            **_host_fields(container),
         }
 
     def document(self, summary: "ContainerSummary") -> dict[str, Any]:
@@ -180,6 +188,20 @@ class _Seen:
         return own, own + (image_size(self._store, image) if image else 0)
 
 
+def _host_fields(container: "Container") -> dict[str, str]:
+    host = container.options.get("HostConfig", {})
+    named = [str(mount.get("Source", "")) for mount in host.get("Mounts", ())]
+    sources = [bind.partition(":")[0] for bind in host.get("Binds", ())] + named
+    volumes = [source for source in sources if source and not source.startswith("/")]
+    return {
+        # Those of a running container; none runs.
+        "Ports": "",
+        "Mounts": ",".join(source for source in sources if source),
+        "Networks": host.get("NetworkMode", ""),
+        "LocalVolumes": str(len(volumes)),
+    }
+
+
 def _state(summary: "ContainerSummary") -> str:
     return "mounted" if summary.mounts else "created"
 
@@ -200,6 +222,12 @@ def rm(
     ignore: Annotated[
         bool, typer.Option("-i", "--ignore", help="A container that is not there is no error.")
     ] = False,
+    volumes: Annotated[
+        bool,
+        typer.Option(
+            "-v", "--volumes", help="Also its anonymous volumes, of which cowshed makes none yet."
+        ),
+    ] = False,
 ) -> None:
     """Remove containers.
 
@@ -212,8 +240,11 @@ def rm(
         def remove(name: str) -> None:
             try:
                 store.remove_container(store.container(name), force=force)
-            except NotFound:
-                if ignore:
+            except NotFound as error:
+                if force and not ignore:
+                    # Docker tells, and is content.
+                    output.fail(str(error))
+                if force or ignore:
                     return
                 raise
             output.line(name)
@@ -246,11 +277,12 @@ def mount(
 ) -> None:
     """Mount containers and print where.
 
-    Without a container, list those that are mounted: id and path.
+    Without a container, list those that are mounted: id and path. --format json is one array with
+    an object for each: Id, Name, Mountpoint. Templates have the fields ID, Names, Mountpoint.
     """
     from imagegraph import mounting
 
-    formats.check(form)
+    formats.check(form, ("ID", "Names", "Mountpoint"))
     with opened(ctx) as store:
         if not (names or every):
             _mounted(store, no_trunc, form)

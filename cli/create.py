@@ -171,6 +171,61 @@ def create(
         int | None,
         typer.Option("--stop-timeout", metavar="SECONDS", help="From that signal to SIGKILL."),
     ] = None,
+    publish: Annotated[
+        Texts,
+        typer.Option(
+            "-p",
+            "--publish",
+            metavar="[[IP:]HOSTPORT:]PORT[/PROTOCOL]",
+            help="Publish a port of it.",
+        ),
+    ] = None,
+    restart: Annotated[
+        str | None,
+        typer.Option(
+            "--restart", metavar="POLICY", help="no, always, unless-stopped or on-failure[:TIMES]."
+        ),
+    ] = None,
+    device: Annotated[
+        Texts, typer.Option("--device", metavar="/DEVICE[:/PATH][:rwm]", help="Give it a device.")
+    ] = None,
+    add_host: Annotated[
+        Texts, typer.Option("--add-host", metavar="NAME:IP", help="A line of its /etc/hosts.")
+    ] = None,
+    dns: Annotated[Texts, typer.Option("--dns", metavar="IP", help="A name server.")] = None,
+    shm_size: Annotated[
+        str | None, typer.Option("--shm-size", metavar="SIZE", help="The size of its /dev/shm.")
+    ] = None,
+    ulimit: Annotated[
+        Texts,
+        typer.Option(
+            "--ulimit", metavar="NAME=SOFT[:HARD]", help="Bound a resource, e.g. nofile=1024."
+        ),
+    ] = None,
+    group_add: Annotated[
+        Texts, typer.Option("--group-add", metavar="GROUP", help="One more group of its process.")
+    ] = None,
+    pid: Annotated[
+        str | None, typer.Option("--pid", metavar="host", help="Share the host's processes.")
+    ] = None,
+    ipc: Annotated[
+        str | None,
+        typer.Option(
+            "--ipc", metavar="host|none|private|shareable", help="Whose shared memory it uses."
+        ),
+    ] = None,
+    platform: Annotated[
+        str | None,
+        typer.Option(
+            "--platform", metavar="OS/ARCHITECTURE[/VARIANT]", help="What the image must be for."
+        ),
+    ] = None,
+    attach: Annotated[
+        Texts,
+        typer.Option(
+            "-a", "--attach", metavar="stdin|stdout|stderr", help="What run will attach to."
+        ),
+    ] = None,
 ) -> None:
     """Make containers of an image.
 
@@ -183,6 +238,11 @@ def create(
         raise bad("--count", f"{count} is less than 1")
     with opened(ctx) as store:
         found = store.image(image)
+        if platform is not None:
+            from cli.host import require_platform
+            from imagegraph.config import load
+
+            require_platform(platform, load(found.config))
         written = _reserved(cidfile)
         try:
             made = store.create(found, name=name, count=count, size=wanted, options=given)

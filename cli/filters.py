@@ -105,7 +105,8 @@ def container_filter(
 ) -> "Callable[[ContainerSummary], bool]":
     """Whether a container's row stays under the filters.
 
-    Raises NotFound for the images of ancestor=, BadParameter for what no filter can be.
+    Raises NotFound for the images of ancestor= and the containers of before= and since=, and
+    BadParameter for what no filter can be.
     """
     names = [_pattern(text) for text in filters.get("name", ())]
     ids, named = filters.get("id", []), filters.get("label", [])
@@ -113,6 +114,8 @@ def container_filter(
     for status in statuses:
         if status not in STATUSES:
             raise bad_filter(f"there is no status {status!r}: take {', '.join(STATUSES)}")
+    before = [store.container(name).created for name in filters.get("before", ())]
+    since = [store.container(name).created for name in filters.get("since", ())]
     below = _descendants(store, filters["ancestor"]) if "ancestor" in filters else None
     configs = Configs(store)
 
@@ -123,6 +126,8 @@ def container_filter(
             and (not ids or any(container.id.startswith(id) for id in ids))
             and (not statuses or ("mounted" if summary.mounts else "created") in statuses)
             and (below is None or container.image in below)
+            and all(container.created < moment for moment in before)
+            and all(container.created > moment for moment in since)
             and all(labelled(configs.labels(container), label) for label in named)
         )
 

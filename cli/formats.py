@@ -10,10 +10,19 @@ from cli.template import Template, bad_format
 Row = Mapping[str, Any]
 
 
-def check(form: str) -> None:
-    """Refuse what is no format, before any work is done. Raises BadParameter."""
-    if form not in ("table", "json"):
-        _template(form)
+def check(form: str, fields: Iterable[str] | None = None) -> frozenset[str]:
+    """Refuse what is no format, before any work is done; returns the fields that a template has.
+
+    `fields` are those that there are, if it is known. Raises BadParameter.
+    """
+    if form in ("table", "json"):
+        return frozenset()
+    used = _template(form).fields()
+    known = list(fields) if fields is not None else list(used)
+    for name in used.difference(known, [""]):
+        raise bad_format(f"there is no field {name}: there are {', '.join(known)}")
+    # The whole is all of them.
+    return frozenset(known if "" in used else used)
 
 
 def _template(form: str) -> Template:

@@ -29,6 +29,10 @@ _HEADINGS = {
     "CreatedAt": "CREATED AT",
     "Size": "SIZE",
     "History": "HISTORY",
+    "Containers": "CONTAINERS",
+    "SharedSize": "SHARED SIZE",
+    "UniqueSize": "UNIQUE SIZE",
+    "VirtualSize": "VIRTUAL SIZE",
 }
 _STEP_HEADINGS = {
     "ID": "IMAGE",
@@ -105,16 +109,31 @@ def images(
 
     --format json is one array with an object for each image: Id, ParentId, RepoTags, Created,
     Size (bytes), Containers (how many were cloned from it), Dangling, Digest, Labels. Templates
-    have the fields ID, Repository, Tag, Digest, CreatedSince, CreatedAt, Size.
+    have the fields ID, Repository, Tag, Digest, CreatedSince, CreatedAt, Size, Containers,
+    VirtualSize, SharedSize and UniqueSize (N/A: df -v counts them), with --history History.
     """
     from cli import filters as choice
     from imagegraph import listing
 
-    formats.check(form)
+    known = [name for name in _HEADINGS if history or name != "History"]
+    formats.check(form, known)
     if sort not in _SORTS:
         raise typer.BadParameter(f"take one of {', '.join(_SORTS)}", param_hint="--sort")
-    if tree and (repository or filters or quiet or form != "table"):
-        raise typer.BadParameter("it draws everything, and nothing but that", param_hint="--tree")
+    if tree:
+        given = {
+            "REPOSITORY": repository is not None,
+            "--filter": bool(filters),
+            "--quiet": quiet,
+            "--format": form != "table",
+            "--no-trunc": no_trunc,
+            "--digests": digests,
+            "--history": history,
+            "--sort": sort != "created",
+        }
+        clash = [name for name, there in given.items() if there]
+        if clash:
+            reason = f"it draws everything, and does not go with {' and '.join(clash)}"
+            raise typer.BadParameter(reason, param_hint="--tree")
     wanted = choice.parse(filters, _FILTERS)
     if repository is not None:
         wanted.setdefault("reference", []).append(repository)
@@ -159,7 +178,7 @@ def _sorted(pairs: list[Pair], key: str) -> list[Pair]:
 def _image_rows(
     store: "Store", pairs: Iterable[Pair], no_trunc: bool, history: bool
 ) -> Iterator[formats.Row]:
-    from imagegraph.times import human_age, rfc3339
+    from imagegraph.times import human_age
 
     now = time.time_ns()
     for summary, tag in pairs:
@@ -170,10 +189,20 @@ def _image_rows(
             "Tag": tag.tag if tag else NONE,
             "Digest": image.digest or NONE,
             "CreatedSince": human_age(image.created, now),
-            "CreatedAt": rfc3339(image.created),
+            "CreatedAt": _as_go(image.created),
             "Size": size_text(summary.size),
+            "Containers": str(summary.containers),
+            # Counted by df -v; Docker leaves them out of its list as well.
+            "SharedSize": UNKNOWN,
+            "UniqueSize": UNKNOWN,
+            "VirtualSize": size_text(summary.size),
             **({"History": ", ".join(store.graph.former_names(image.id))} if history else {}),
         }
+
+
+def _as_go(moment: int) -> str:
+    """As Go prints a time, and Docker's CreatedAt is: 2026-11-21 03:24:27 +0000 UTC."""
+    return time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(moment // 1_000_000_000))
 
 
 def _image_documents(
@@ -206,7 +235,12 @@ def history(
     form: Format = "table",
     human: Annotated[
         bool,
-        typer.Option("-H/ ", "--human/--no-human", help="Sizes and dates as people say them."),
+        typer.Option(
+            "-H/ ",
+            "--human/--no-human",
+            show_default=False,
+            help="Sizes and dates as people say them, which is the default, or exactly.",
+        ),
     ] = True,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print ids only.")] = False,
     no_trunc: NoTrunc = False,
@@ -221,7 +255,7 @@ def history(
     """
     from imagegraph import listing
 
-    formats.check(form)
+    formats.check(form, _STEP_HEADINGS)
     with opened(ctx) as store:
         entries = listing.history(store, store.image(image))
     if quiet:
@@ -317,9 +351,12 @@ def rmi(
         def remove(name: str) -> None:
             try:
                 removed = store.remove_image(name, force=force, prune=not no_prune)
-            except NotFound:
+            except NotFound as error:
                 # Of all images, some go with those above them.
                 if ignore or every:
+                    return
+                if force:
+                    output.fail(str(error))
                     return
                 raise
             for gone in removed:

@@ -1,16 +1,22 @@
 """Commands that are imported when they are typed, and options that cost no start-up time."""
 
 import difflib
+import functools
 import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import typer
 import typer.main
-from typer.core import TyperArgument, TyperCommand, TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+
+from cli import output
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from typer._click import Command, Context, HelpFormatter, Parameter
+    from typer._click.parser import _OptionParser, _ParsingState
 
 
 class Entry(NamedTuple):
@@ -54,6 +60,61 @@ def _take_as_typed(params: "list[Parameter]") -> "list[Parameter]":
     return params
 
 
+_TRUTH = {
+    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
+}
+"""As Go's strconv.ParseBool reads it."""
+
+_FOR_A_SHELL = ("--install-completion", "--show-completion")
+
+
+def _show_help(ctx: "Context", param: "Parameter", wanted: bool) -> None:
+    """As typer's own, but a failure to write is told as for all other output."""
+    if wanted and not ctx.resilient_parsing:
+        output.line(ctx.get_help())
+        ctx.exit()
+
+
+def _reads_switches(parser: "_OptionParser") -> "_OptionParser":
+    """Let the parser take --switch=true and --switch=false, -h, and the shell for a completion."""
+    if "-h" not in parser._short_opt and "--help" in parser._long_opt:
+        parser._short_opt["-h"] = parser._long_opt["--help"]
+    setattr(parser, _LONG, functools.partial(_long_option, parser, parser._match_long_opt))
+    return parser
+
+
+_LONG = "_match_long_opt"
+
+
+def _long_option(
+    parser: "_OptionParser",
+    usual: "Callable[[str, str | None, _ParsingState], None]",
+    name: str,
+    value: str | None,
+    state: "_ParsingState",
+) -> None:
+    option = parser._long_opt.get(name)
+    dest = option.dest if option is not None else None
+    if option is None or dest is None:
+        usual(name, value, state)
+    elif name in _FOR_A_SHELL:
+        from cli.completion import shell
+
+        if value is None and state.rargs and not state.rargs[0].startswith("-"):
+            value = state.rargs.pop(0)
+        state.opts[dest] = shell(value)
+        state.order.append(option.obj)
+    elif value is not None and option.action == "store_const":
+        if value not in _TRUTH:
+            reason = f"{value!r} is neither true nor false"
+            raise typer.BadParameter(reason, ctx=parser.ctx, param_hint=name)
+        state.opts[dest] = option.const if _TRUTH[value] else not option.const
+        state.order.append(option.obj)
+    else:
+        usual(name, value, state)
+
+
 class PlainCommand(TyperCommand):
     """A command whose parameters are text, lists of text, whole numbers and switches.
 
@@ -62,6 +123,15 @@ class PlainCommand(TyperCommand):
 
     def get_params(self, ctx: "Context") -> "list[Parameter]":
         return _take_as_typed(super().get_params(ctx))
+
+    def get_help_option(self, ctx: "Context") -> "TyperOption | None":
+        found = super().get_help_option(ctx)
+        if found is not None:
+            found.callback = _show_help
+        return found
+
+    def make_parser(self, ctx: "Context") -> "_OptionParser":
+        return _reads_switches(super().make_parser(ctx))
 
     def _arguments(self) -> "list[TyperArgument]":
         return [param for param in self.params if isinstance(param, TyperArgument)]
@@ -80,6 +150,44 @@ class PlainCommand(TyperCommand):
             formatter.write_dl(records)
 
 
+_NOT_YET = (
+    "attach build cp exec kill load login logout logs pause port pull push restart run save search"
+    " start stats stop top unpause update wait"
+)
+_RENAMED = {
+    "system df": "df",
+    "system prune": "prune",
+    "system info": "info",
+    "image ls": "images",
+    "image list": "images",
+    "image rm": "rmi",
+    "container ls": "ps",
+    "container list": "ps",
+    "container ps": "ps",
+    "ls": "ps",
+    "list": "ps",
+    "delete": "rm",
+    "remove": "rm",
+    "container prune": "prune",
+    "image prune": "prune",
+    "volume prune": "prune",
+    **{f"image {name}": name for name in "export history import inspect tag mount umount".split()},
+    **{
+        f"container {name}": name
+        for name in "commit create diff export inspect mount rename rm umount".split()
+    },
+}
+_ELSEWHERE = {
+    **{name: f"cowshed has no `{name}` yet" for name in _NOT_YET.split()},
+    **{old: f"there is no command {old!r}; it is cowshed {new}" for old, new in _RENAMED.items()},
+    **{
+        name: f"there is no command {name!r}; cowshed --help lists those there are"
+        for name in ("system", "container", "image", "volume", "network")
+    },
+}
+"""What is said of commands that people know from Docker or Podman and cowshed lacks."""
+
+
 class LazyGroup(TyperGroup):
     """The group of all commands; `families` lists them without importing any."""
 
@@ -87,6 +195,15 @@ class LazyGroup(TyperGroup):
 
     def get_params(self, ctx: "Context") -> "list[Parameter]":
         return _take_as_typed(super().get_params(ctx))
+
+    def get_help_option(self, ctx: "Context") -> "TyperOption | None":
+        found = super().get_help_option(ctx)
+        if found is not None:
+            found.callback = _show_help
+        return found
+
+    def make_parser(self, ctx: "Context") -> "_OptionParser":
+        return _reads_switches(super().make_parser(ctx))
 
     def list_commands(self, ctx: "Context") -> list[str]:
         return [
@@ -107,6 +224,8 @@ class LazyGroup(TyperGroup):
     ) -> "tuple[str | None, Command | None, list[str]]":
         command = self.get_command(ctx, args[0])
         if command is None and not ctx.resilient_parsing:
+            if hint := _ELSEWHERE.get(" ".join(args[:2])) or _ELSEWHERE.get(args[0]):
+                ctx.fail(hint)
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             ctx.fail(f"there is no command {args[0]!r}{hint}")

@@ -50,6 +50,10 @@ class Commands(LazyGroup):
             "df": Entry("cli.usage:df", "Show what takes how much room."),
             "prune": Entry("cli.system:prune", "Remove what nobody uses."),
             "check": Entry("cli.system:check", "Compare the store with the disk, and repair it."),
+            "version": Entry("cli.about:version", "Print the version.", hidden=True),
+            "help": Entry(
+                "cli.about:help", "Show this list, or the help of a command.", hidden=True
+            ),
         },
     }
 
@@ -64,9 +68,9 @@ class Terminated(BaseException):
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from cli.version import version
+        from cli.about import version
 
-        output.line(f"cowshed {version()}")
+        version()
         raise typer.Exit
 
 
@@ -113,12 +117,14 @@ def cowshed(
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Container images as snapshots: an image manager for btrfs and ZFS.
+    """Container images as snapshots: an image manager for btrfs (ZFS is to come).
 
     Options for all commands come before the command: cowshed --root DIRECTORY images.
     """
     options = session(ctx)
     options.root, options.backend, options.verbose = root, backend, verbose
+    if root == "":
+        ctx.fail("--root is empty")
     if verbose > 1:
         output.show_tracebacks()
     if ctx.invoked_subcommand is None:
@@ -138,24 +144,38 @@ def run() -> NoReturn:
 
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit status."""
+    output.prepare()
+    status = _ended(arguments)
     try:
-        output.prepare()
+        output.flush()
+    except output.OutputError as error:
+        return status or _failed(str(error))
+    except output.ReaderGone:
+        return status or 128 + signal.SIGPIPE
+    return status
+
+
+def _ended(arguments: list[str]) -> int:
+    """Run one command, and tell what went wrong."""
+    try:
         for number in (signal.SIGTERM, signal.SIGHUP):
             # Who ignores a signal on our behalf, as nohup(1) does, means it.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _terminate)
         with completion.whole_words():
-            status = _invoke(arguments)
-        output.flush()
-        return status
+            return _invoke(arguments)
     except CowshedError as error:
         return _failed(str(error))
     except typer.TyperException as error:
         usage = getattr(error, "ctx", None)
         hint = f" (see {usage.command_path} --help)" if usage else ""
         return _failed(error.format_message().rstrip(".") + hint, error.exit_code)
-    except BrokenPipeError:
+    except output.ReaderGone:
         return 128 + signal.SIGPIPE
+    except SystemExit as end:
+        # How typer ends where it writes itself, as for completions.
+        broken = isinstance(end.__context__, BrokenPipeError)
+        return 128 + signal.SIGPIPE if broken else int(end.code or 0)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Terminated as terminated:

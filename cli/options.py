@@ -60,13 +60,13 @@ def options(given: Given) -> dict[str, Any]:
     if given["entrypoint"] is not None:
         config["Entrypoint"] = _entrypoint(given["entrypoint"])
     if given["stop_timeout"] is not None:
-        config["StopTimeout"] = given["stop_timeout"]
+        config["StopTimeout"] = _at_least_minus_one("--stop-timeout", given["stop_timeout"])
     host = {
         "NetworkMode": _network(given["network"]),
         "AutoRemove": given["remove"],
         "Memory": memory(given["memory"]),
         "NanoCpus": nano_cpus(given["cpus"]),
-        "PidsLimit": given["pids_limit"],
+        "PidsLimit": _at_least_minus_one("--pids-limit", given["pids_limit"]),
         "CapAdd": capabilities("--cap-add", given["cap_add"]),
         "CapDrop": capabilities("--cap-drop", given["cap_drop"]),
         "Privileged": given["privileged"],
@@ -75,6 +75,8 @@ def options(given: Given) -> dict[str, Any]:
         "Init": given["init"],
     }
     host = {name: value for name, value in host.items() if value}
+    if any(given[name] for name in _OF_THE_HOST):
+        _add_host_options(given, config, host)
     if given["volume"] or given["mount"] or given["tmpfs"]:
         from cli import mounts
 
@@ -84,6 +86,40 @@ def options(given: Given) -> dict[str, Any]:
     made = {name: part for name, part in (("Config", config), ("HostConfig", host)) if part}
     _require_utf8(made)
     return made
+
+
+_OF_THE_HOST = (
+    "publish restart device add_host dns shm_size ulimit group_add pid ipc attach".split()
+)
+
+
+def _add_host_options(given: Given, config: dict[str, Any], host: dict[str, Any]) -> None:
+    from cli import host as hosts
+
+    ports = hosts.ports(given["publish"])
+    if ports:
+        exposed: dict[str, Any] = {port: {} for port in ports}
+        config["ExposedPorts"] = {**config.get("ExposedPorts", {}), **exposed}
+    config |= hosts.attached(given["attach"])
+    found = {
+        "PortBindings": ports,
+        "RestartPolicy": hosts.restart(given["restart"], given["remove"]),
+        "Devices": hosts.devices(given["device"]),
+        "ExtraHosts": hosts.extra_hosts(given["add_host"]),
+        "Dns": hosts.dns(given["dns"]),
+        "ShmSize": hosts.shm_size(given["shm_size"]),
+        "Ulimits": hosts.ulimits(given["ulimit"]),
+        "GroupAdd": hosts.groups(given["group_add"]),
+        "PidMode": hosts.one_of("--pid", given["pid"], "host"),
+        "IpcMode": hosts.one_of("--ipc", given["ipc"], "host", "none", "private", "shareable"),
+    }
+    host |= {name: value for name, value in found.items() if value}
+
+
+def _at_least_minus_one(name: str, number: int) -> int:
+    if number < -1:
+        raise bad(name, f"{number} is less than -1, which stands for no bound")
+    return number
 
 
 def _require_utf8(made: dict[str, Any]) -> None:
@@ -205,25 +241,25 @@ def _network(text: str | None) -> str | None:
 
 
 def memory(text: str | None) -> int | None:
-    """Bytes."""
+    """Bytes; 0 for no bound."""
     if text is None:
         return None
     from imagegraph.sizes import parse_size
 
     with option("--memory"):
         size = parse_size(text)
-    if size < MEMORY_MINIMUM:
+    if 0 < size < MEMORY_MINIMUM:
         raise bad("--memory", f"{text!r} is less than 6m, in which nothing can run")
     return size
 
 
 def nano_cpus(text: str | None) -> int | None:
-    """Billionths of a CPU, exactly."""
+    """Billionths of a CPU, exactly; 0 for no bound."""
     if text is None:
         return None
     match = re.fullmatch(r"([0-9]{1,6})?(?:\.([0-9]{1,9}))?", text)
     count = int(f"{match[1] or 0}{match[2] or '':0<9}") if match and text else 0
-    if count < _NANO // 100:
+    if match is None or text == "." or not text or 0 < count < _NANO // 100:
         raise bad("--cpus", f"{text!r} is not a number of CPUs, such as 1.5, of 0.01 or more")
     return count
 

@@ -5,6 +5,7 @@ bytes that it is. What comes out of an image or a container is hostile: `printab
 terminal's control characters out of it.
 """
 
+import contextlib
 import errno
 import io
 import os
@@ -26,6 +27,10 @@ class OutputError(CowshedError):
     """The results cannot be written."""
 
 
+class ReaderGone(Exception):
+    """Nobody reads stdout any more. No OSError, for those have other handlers on their way up."""
+
+
 def prepare() -> None:
     """Set stdout and stderr up for what they will be given."""
     # A stream that was closed before we began is None, and `print` to that goes elsewhere.
@@ -39,7 +44,7 @@ def prepare() -> None:
 
 
 def write(text: str) -> None:
-    """Text to stdout. Raises OutputError; BrokenPipeError when nobody reads it any more."""
+    """Text to stdout. Raises OutputError; ReaderGone when nobody reads it any more."""
     try:
         sys.stdout.write(text)
     except OSError as error:
@@ -70,7 +75,7 @@ def failed(error: OSError) -> Exception:
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
     if error.errno == errno.EPIPE:
-        return error
+        return ReaderGone()
     return OutputError(f"cannot write the output: {error.strerror}")
 
 
@@ -80,8 +85,9 @@ def line(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """A line to stderr."""
-    print(printable(text), file=sys.stderr)
+    """A line to stderr, if there is still somebody to tell."""
+    with contextlib.suppress(OSError):
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
@@ -115,27 +121,54 @@ def _escaped(match: re.Match[str]) -> str:
     return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}.get(match[0], f"\\x{ord(match[0]):02x}")
 
 
+def cells(text: str) -> int:
+    """How many columns of a terminal `text` takes: wide characters two, combining ones none."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    return sum(
+        0
+        if unicodedata.combining(letter) or unicodedata.category(letter) in ("Me", "Mn", "Cf")
+        else 1 + (unicodedata.east_asian_width(letter) in "WF")
+        for letter in text
+    )
+
+
 def shorten(text: str, width: int) -> str:
-    """`text`, cut to `width` characters with an ellipsis if it is longer."""
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+    """`text`, cut to `width` columns with an ellipsis if it is wider."""
+    if cells(text) <= width:
+        return text
+    kept = text[: width - 1]
+    while cells(kept) >= width:
+        kept = kept[:-1]
+    return f"{kept}…"
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - cells(text))
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, heading: bool = True) -> None:
     """Columns as wide as their widest cell, three blanks apart and never narrower than ten."""
     lines = [list(headings)] if heading else []
-    lines += [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column), default=0) for column in zip(*lines, strict=True)]
+    lines += [[printable(cell) for cell in given] for given in rows]
+    widths = [max(map(cells, column), default=0) for column in zip(*lines, strict=True)]
     padded = [max(width + _GAP, _NARROWEST) for width in widths[:-1]]
-    for cells in lines:
-        body = "".join(cell.ljust(width) for cell, width in zip(cells, padded, strict=False))
-        line(f"{body}{cells[-1]}".rstrip())
+    for row in lines:
+        body = "".join(_padded(cell, width) for cell, width in zip(row, padded, strict=False))
+        line(f"{body}{row[-1]}".rstrip())
 
 
-def json_text(value: Any, *, indent: int | None = None) -> str:
-    """JSON that can go to a terminal; text that is not UTF-8 has lone surrogates, escaped."""
+def json_text(value: Any, *, indent: int | None = None, compact: bool = False) -> str:
+    """JSON that can go to a terminal; text that is not UTF-8 has lone surrogates, escaped.
+
+    `compact`: without blanks.
+    """
     import json
 
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    separators = (",", ":") if compact else None
+    text = json.dumps(value, ensure_ascii=False, indent=indent, separators=separators)
     if text.isascii() and "\x7f" not in text:
         return text
     return re.sub(_NOT_IN_JSON, lambda match: f"\\u{ord(match[0]):04x}", text)

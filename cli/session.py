@@ -32,11 +32,31 @@ def session(ctx: typer.Context) -> Session:
 @contextlib.contextmanager
 def opened(ctx: typer.Context) -> Iterator["Store"]:
     """The store of this session, while the context lasts."""
-    from imagegraph.store import DEFAULT_ROOT, Store
+    from imagegraph.store import Store
 
     options = session(ctx)
-    with Store.open(options.root or DEFAULT_ROOT, backend=options.backend) as store:
+    known_backend(options.backend)
+    with Store.open(root_of(options), backend=options.backend) as store:
         yield traced(store, options)
+
+
+def known_backend(name: str | None) -> None:
+    """Refuse what is no backend, before anything is made. Raises BadParameter."""
+    if name is None:
+        return
+    from backends.detect import NAMES
+
+    if name not in NAMES:
+        raise typer.BadParameter(
+            f"there is no backend {name!r}: take {', '.join(NAMES)}", param_hint="--backend"
+        )
+
+
+def root_of(options: Session) -> str:
+    """Where the store is or will be."""
+    from imagegraph.store import DEFAULT_ROOT
+
+    return DEFAULT_ROOT if options.root is None else options.root
 
 
 def traced(store: "Store", options: Session) -> "Store":

@@ -8,7 +8,7 @@ import typer
 
 from cli import output
 from cli.images import Format, size_text
-from cli.session import opened, option, session
+from cli.session import known_backend, opened, option, root_of, session
 
 if TYPE_CHECKING:
     from imagegraph.model import Problem, Removed
@@ -44,14 +44,14 @@ def init(
     a btrfs pool in a file, or in plain directories where the user is not root.
     """
     from imagegraph.sizes import parse_size
-    from imagegraph.store import DEFAULT_ROOT, Store
+    from imagegraph.store import Store
 
     options = session(ctx)
     with option("--size"):
         wanted = parse_size(size) if size is not None else None
     name = backend or options.backend
-    root = options.root or DEFAULT_ROOT
-    with Store.init(root, backend=name, size=wanted, quota=quota) as store:
+    known_backend(name)
+    with Store.init(root_of(options), backend=name, size=wanted, quota=quota) as store:
         output.line(f"Initialized {store.root} ({store.graph.setting('backend')})")
 
 
@@ -60,6 +60,7 @@ def info(ctx: typer.Context, form: Format = "table") -> None:
 
     Warnings go to stderr. --format json is one object: Version, Root, Backend, Images, Layers,
     Containers, Mounted, Schema, Pool (an object of texts), Space (Total and Free, bytes), Warnings.
+    A template has the same fields: {{.Backend}}, {{.Space.Free}}.
     """
     from cli import formats
 
@@ -129,7 +130,8 @@ def prune(
     """Remove what nobody uses.
 
     Containers that neither run nor are mounted, then images without a name from which nothing was
-    made, and what processes that died have left. What was changed in the containers is gone.
+    made, and what processes that died have left. What was changed in the containers is gone. Who
+    answers no gets exit status 1.
     """
     from cli import filters as choice
     from imagegraph import removal
@@ -175,6 +177,7 @@ def _ask(every: bool, filters: Iterable[str]) -> None:
         output.note(f"  Items to be removed are filtered with: {', '.join(filters)}")
     print("Are you sure you want to continue? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        output.note("Nothing was removed.")
         raise typer.Exit(1)
 
 
@@ -210,12 +213,14 @@ def check(
 
     A line for each problem: where, what, and the remedy. Ends with 1 if any is left.
 
-    --format json is one array of objects: Where, What, Remedy, Repaired.
+    --format json is one array of objects: Where, What, Remedy, Repaired. Templates
+    have the same fields.
     """
     from cli import formats
     from imagegraph import check as checks
+    from imagegraph.model import Problem
 
-    formats.check(form)
+    formats.check(form, [name.capitalize() for name in Problem._fields])
     with opened(ctx) as store:
         problems = checks.check(store, repair=repair)
     if form == "table":

@@ -1,7 +1,7 @@
 """The part of Go's templates (text/template) that people use with Docker's --format.
 
     plain text and {{.Field}}, {{.Config.Env}}, {{.}}
-    {{json .X}}, {{join .X ", "}}, {{index .X "key"}}, {{.X | json}}
+    {{json .X}}, {{join .X ", "}}, {{index .X "key"}}, {{.X | json}}, {{.Label "key"}}
 
 Values print as Go prints them: true, [a b], map[k:v], <no value>. Anything else of Go's language is
 refused in one line.
@@ -17,6 +17,7 @@ from cli import output
 
 _ACTION = r"\{\{(.*?)\}\}"
 _WORD = r'\s*(?:(\|)|("(?:[^"\\]|\\.)*")|(\.[A-Za-z0-9_.]*|[A-Za-z]\w*|-?[0-9]+)(?=[\s|]|$))'
+_LABEL = ".Label"
 _FIELD = r"(?:\.[A-Za-z_][A-Za-z0-9_]*)+|\."
 
 
@@ -47,6 +48,17 @@ class Template:
             step if isinstance(step, str) else shown(_go(_evaluate(step, data)))
             for step in self._steps
         )
+
+    def fields(self) -> set[str]:
+        """The names of the fields that it shows; `.` alone, the whole, is the empty name."""
+        words = [
+            word
+            for step in self._steps
+            if not isinstance(step, str)
+            for part in step
+            for word in part
+        ]
+        return {word[1:].partition(".")[0] for word in words if word.startswith(".")}
 
     def headings(self, names: Mapping[str, str]) -> str:
         """The text with the heading of each field in its place, for `table ...`."""
@@ -85,7 +97,7 @@ def _check(text: str, words: list[str], *, piped: bool) -> None:
     if name in _FUNCTIONS:
         if given == _FUNCTIONS[name]:
             return
-    elif re.fullmatch(_FIELD, name) and given == 0:
+    elif re.fullmatch(_FIELD, name) and given == (name == _LABEL):
         return
     raise _unknown(text)
 
@@ -103,6 +115,8 @@ def _evaluate(commands: list[list[str]], data: Mapping[str, Any]) -> Any:
         name, *rest = words
         if name not in _FUNCTIONS:
             value = _field(name, data)
+            if name == _LABEL:
+                value = _call("label", [value, *(_argument(word, data) for word in rest)])
             continue
         # The result of the command before is the last argument, as in Go.
         arguments = [_argument(word, data) for word in rest] + ([value] if number else [])
@@ -141,13 +155,15 @@ def _field(path: str, data: Mapping[str, Any]) -> Any:
 
 def _call(name: str, arguments: list[Any]) -> Any:
     if name == "json":
-        return output.json_text(arguments[0])
+        return output.json_text(arguments[0], compact=True)
     if name == "join":
         parts, separator = arguments
         if not isinstance(parts, list | None) or not isinstance(separator, str):
             raise bad_format("join takes a list and the string to put between")
         return separator.join(map(_go, parts or []))
     whole, key = arguments
+    if name == "label" and isinstance(whole, Mapping):
+        return whole.get(key, "")
     if whole is None:
         return None
     if isinstance(whole, list) and isinstance(key, int):

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import stat
 import sys
 from collections.abc import Iterator
 from typing import Annotated, BinaryIO
@@ -130,22 +129,52 @@ def _written(target: str | None) -> Iterator[BinaryIO]:
         except OSError as error:
             raise output.failed(error) from error
         return
-    # A device or a fifo is written to, not replaced.
-    direct = os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode)
-    final = os.path.realpath(target)
-    fresh = final if direct else f"{final}.{os.getpid()}.part"
     try:
-        # 0600: there may be secrets in it, as in /etc/shadow.
-        with open(fresh, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as out:
+        with _replaced(target) if _is_replaced(target) else _opened(target) as out:
             yield out
-            out.flush()
-            if not direct:
-                os.fsync(out.fileno())
-        if not direct:
-            os.rename(fresh, final)
     except OSError as error:
         raise CowshedError(f"cannot write {target}: {error.strerror}") from error
-    finally:
-        if not direct:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(fresh)
+
+
+def _is_replaced(target: str) -> bool:
+    """Whether the file is made anew; a device or a fifo is written to."""
+    return not os.path.exists(target) or os.path.isfile(target)
+
+
+def _opened(target: str) -> BinaryIO:
+    return open(os.open(target, os.O_WRONLY | os.O_CLOEXEC), "wb")
+
+
+@contextlib.contextmanager
+def _replaced(target: str) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `target`, or of what it links to, once it is whole.
+
+    Its temporary name cannot be guessed, and what has that name is never opened. Until the end
+    only the user can read it; then it has the mode of the file that it replaces, or that of any
+    new file.
+    """
+    final = os.path.realpath(target)
+    fresh = os.path.join(os.path.dirname(final), f"cowshed-export-{os.urandom(8).hex()}.part")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(fresh, flags, 0o600)
+    try:
+        with open(fd, "wb") as out:
+            yield out
+            out.flush()
+            os.fchmod(fd, _mode_of(final))
+            os.fsync(fd)
+        os.rename(fresh, final)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh)
+        raise
+
+
+def _mode_of(path: str) -> int:
+    """The permissions that writing to `path` in the ordinary way would leave there."""
+    try:
+        return os.stat(path).st_mode & 0o777
+    except FileNotFoundError:
+        umask = os.umask(0o077)
+        os.umask(umask)
+        return 0o666 & ~umask

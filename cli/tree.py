@@ -11,17 +11,23 @@ if TYPE_CHECKING:
     from imagegraph.store import Store
 
 
+_ID_WIDTH = 12
+
+
 class Node(NamedTuple):
     """One line: a layer with the image that has it on top, if one has, or one more such image."""
 
+    id: str
     text: str
     children: list["Node"]
 
 
 def draw(store: "Store") -> None:
     """A line for each layer: the image's id, the bytes of its own files, the image's tags."""
-    for prefix, node in _walk(_forest(store)):
-        output.line(f"{prefix}{output.printable(node.text)}")
+    lines = list(_walk(_forest(store)))
+    width = max((len(prefix) + _ID_WIDTH for prefix, _ in lines), default=0)
+    for prefix, node in lines:
+        output.line(f"{prefix}{node.id}".ljust(width) + "  " + output.printable(node.text))
 
 
 def _forest(store: "Store") -> list[Node]:
@@ -43,13 +49,13 @@ def _node(store: "Store", layer: "Layer", images: "list[Image]") -> Node:
     lines = [_line(store, image, layer_size(store, layer)) for image in images[:1]]
     lines += [_line(store, image, 0) for image in images[1:]]
     if not lines:
-        lines = [f"{NONE:<12}  {size_text(layer_size(store, layer))}"]
-    return Node(lines[0], [Node(line, []) for line in lines[1:]])
+        lines = [(NONE, size_text(layer_size(store, layer)))]
+    return Node(*lines[0], [Node(*line, []) for line in lines[1:]])
 
 
-def _line(store: "Store", image: "Image", size: int | None) -> str:
+def _line(store: "Store", image: "Image", size: int | None) -> tuple[str, str]:
     tags = ", ".join(map(str, store.graph.tags(image.id)))
-    return f"{image.id[:12]}  {size_text(size):<6}  {tags or NONE}"
+    return image.id[:_ID_WIDTH], f"{size_text(size):<6}  {tags or NONE}"
 
 
 def _walk(roots: list[Node]) -> Iterator[tuple[str, Node]]:

@@ -54,11 +54,14 @@ def df(
     Warnings about the pool go to stderr.
 
     --format json is one object: Usage (Type, TotalCount, Active, Size, Reclaimable, in bytes), Pool
-    (Total and Free, bytes) and with -v Images and Containers. Templates have the fields of Usage.
+    (Total and Free, bytes; Pending, removed volumes still being freed) and with -v Images and
+    Containers. Templates have the fields of Usage, and no -v.
     """
     from imagegraph import listing
 
-    formats.check(form)
+    formats.check(form, _HEADINGS)
+    if verbose and form not in ("table", "json"):
+        raise typer.BadParameter("a template has no lines of --verbose", param_hint="--format")
     with opened(ctx) as store:
         usage = listing.disk_usage(store)
         space = store.backend.space()
@@ -78,10 +81,14 @@ def df(
         formats.rows(form, tuple(_HEADINGS), _HEADINGS, map(_usage_row, usage), ())
     if form == "table":
         free, total = size_text(space.free), size_text(space.total)
-        pending = f", {space.pending} removed volumes still being freed" if space.pending else ""
+        pending = f", {_volumes(space.pending)} still being freed" if space.pending else ""
         output.line(f"\nPool: {free} free of {total}{pending}")
     for warning in warnings:
         output.warn(warning)
+
+
+def _volumes(count: int) -> str:
+    return f"{count} removed volume{'' if count == 1 else 's'}"
 
 
 def _usage_document(line: "Line") -> dict[str, Any]:

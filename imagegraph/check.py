@@ -6,6 +6,7 @@ went; a volume without a row is put aside in quarantine and named; an image or c
 volume is gone is named, and stays until the user removes it.
 """
 
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,12 @@ from imagegraph.model import Problem
 if TYPE_CHECKING:
     from imagegraph.store import Store
 
+REWRITE = "write its record again"
+
+LOOKS = 3
+PAUSE = 0.1
+"""Seconds before each of the LOOKS at a record that may be about to be written."""
+
 
 def check(store: "Store", *, repair: bool = False) -> list[Problem]:
     """Everything that is wrong with the store; `repair` mends what can be mended.
@@ -26,6 +33,7 @@ def check(store: "Store", *, repair: bool = False) -> list[Problem]:
     found = [*_database(store), *_half_done(store, repair), *_leftovers(store, repair)]
     # The disk is read before the graph: a volume made meanwhile then has its row already.
     disk = list(store.backend.volumes())
+    suspects = []
     for table, kind in (("layers", LAYERS), ("containers", CONTAINERS)):
         known = store.graph.known(table)
         there = [met for met in disk if met.volume.kind == kind]
@@ -35,7 +43,9 @@ def check(store: "Store", *, repair: bool = False) -> list[Problem]:
                 found += _stray(store, met.volume, repair)
             elif met.problem and known[met.volume.id] == "ready":
                 found.append(_damaged(store, met, repair))
-    return found
+            elif known[met.volume.id] == "ready" and not _is_described(store, met):
+                suspects.append(met.volume)
+    return found + _outdated(store, suspects, repair)
 
 
 def _database(store: "Store") -> Iterator[Problem]:
@@ -112,8 +122,42 @@ def _damaged(store: "Store", met: Found, repair: bool) -> Problem:
     where, what = met.volume.fragment, met.problem or ""
     if met.record is not None:
         return Problem(where, what, "do not trust its contents: remove it and make it anew", False)
-    if repair and met.volume.kind == LAYERS:
-        records.describe_layer(store.graph, store.backend, met.volume.id)
-    elif repair and (container := store.graph.container_by_prefix(met.volume.id)):
-        records.describe_container(store.graph, store.backend, container.id)
-    return Problem(where, what, "write its record again", repair)
+    if repair:
+        records.describe(store.graph, store.backend, met.volume)
+    return Problem(where, what, REWRITE, repair)
+
+
+def _is_described(store: "Store", met: Found) -> bool:
+    return met.record == records.wanted(store.graph, met.volume)
+
+
+def _outdated(store: "Store", suspects: list[Volume], repair: bool) -> list[Problem]:
+    """A crash or a full disk may have come between a change of the graph and its record."""
+    left = set(suspects)
+    for _ in range(LOOKS):
+        left = _undescribed(store, left)
+    wrong = sorted(left)
+    if repair:
+        for volume in wrong:
+            records.describe(store.graph, store.backend, volume)
+        left = _undescribed(store, left)
+    what = "its record is out of date"
+    return [
+        Problem(volume.fragment, what, REWRITE, repair and volume not in left) for volume in wrong
+    ]
+
+
+def _undescribed(store: "Store", suspects: set[Volume]) -> set[Volume]:
+    """Those that are still there and whose record is still not what the graph says.
+
+    Who has just changed the graph has the record to write yet, and is given a moment for it.
+    """
+    if not suspects:
+        return suspects
+    time.sleep(PAUSE)
+    there = [met for met in store.backend.volumes() if met.volume in suspects]
+    return {
+        met.volume
+        for met in there
+        if records.wanted(store.graph, met.volume) is not None and not _is_described(store, met)
+    }

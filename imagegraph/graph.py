@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from imagegraph import reserve
 from imagegraph.errors import Ambiguous, StoreError
 from imagegraph.model import Container, Image, Layer
 from imagegraph.reference import Reference
@@ -20,6 +21,9 @@ from imagegraph.schema import PATIENCE, migrate
 
 REMEMBERED = 10_000
 """Removed ids that are kept: more than go between two commits of a filesystem."""
+
+REMOVALS = 8
+"""Changes of one connection for which the reserve's share of the log is enough."""
 
 _LAYER = "id, parent, created, size, diff_id, chain_id"
 _IMAGE = "id, layer, parent, created, config, digest"
@@ -31,25 +35,26 @@ class Graph:
 
     def __init__(self, path: str, *, read_only: bool = False) -> None:
         """`read_only`: the file is neither made nor migrated, and nothing can be changed."""
-        try:
-            source = f"file:{quote(os.fsencode(path))}?mode=ro" if read_only else path
-            self._database = sqlite3.connect(
-                source, uri=read_only, timeout=PATIENCE, isolation_level=None
-            )
-            try:
-                if not read_only:
-                    self._database.execute("PRAGMA foreign_keys = ON")
-                    self._database.execute("PRAGMA synchronous = FULL")
-                    migrate(self._database, path)
-            except BaseException:
-                self._database.close()
-                raise
-        except sqlite3.Error as error:
-            raise database_error(error, path) from error
         self._path = path
+        self._root = os.path.dirname(path)
+        self._drawn = False
+        self._removals = 0
+        while True:
+            try:
+                self._database = _connect(path, read_only)
+                break
+            except sqlite3.Error as error:
+                if read_only or not _is_full(error) or not reserve.draw(self._root):
+                    raise database_error(error, path) from error
+                self._drawn = True
+        if not read_only:
+            reserve.fill(self._root)
 
     def close(self) -> None:
         self._database.close()
+        if self._drawn:
+            # SQLite's own files are gone again, so what they took may do for the next one.
+            reserve.fill(self._root, scarce=True)
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
@@ -66,6 +71,12 @@ class Graph:
             raise
         except sqlite3.Error as error:
             raise database_error(error, self._path) from error
+
+    def _removing(self) -> None:
+        """Before a change that lets something go: a full disk must not prevent it."""
+        if self._removals % REMOVALS == 0:
+            reserve.lengthen(f"{self._path}-wal")
+        self._removals += 1
 
     def _rows(self, statement: str, *arguments: object) -> list[Any]:
         try:
@@ -101,6 +112,7 @@ class Graph:
 
     def doom_layer(self, id: str, owner: int | None) -> None:
         """State `removing`; what it stood on is no longer held by it. No owner: `reap` ends it."""
+        self._removing()
         statement = "UPDATE layers SET state = 'removing', owner = ?, parent = NULL WHERE id = ?"
         self._rows(statement, owner, id)
 
@@ -138,6 +150,7 @@ class Graph:
         self._rows(statement, *image, form)
 
     def drop_image(self, id: str) -> None:
+        self._removing()
         self._rows("DELETE FROM images WHERE id = ?", id)
 
     def images(self) -> list[Image]:
@@ -214,6 +227,7 @@ class Graph:
         self._rows("INSERT OR IGNORE INTO former_names VALUES (?, ?)", image, str(reference))
 
     def drop_tag(self, reference: Reference) -> None:
+        self._removing()
         key = (reference.repository, reference.tag)
         self._rows("DELETE FROM tags WHERE repository = ? AND tag = ?", *key)
 
@@ -237,6 +251,7 @@ class Graph:
 
     def doom_container(self, id: str, owner: int) -> bool:
         """State `removing`, if the container is still there for all to see."""
+        self._removing()
         statement = (
             "UPDATE containers SET state = 'removing', owner = ? WHERE id = ? AND state = 'ready'"
         )
@@ -298,6 +313,7 @@ class Graph:
 
         False if it is not what it was: its owner finished it before its end, or another has it.
         """
+        self._removing()
         parent = ", parent = NULL" if table == "layers" else ""
         statement = f"""
             UPDATE {table} SET state = 'removing', owner = ?{parent}
@@ -307,6 +323,7 @@ class Graph:
 
     def drop(self, table: str, id: str) -> None:
         """Delete the row of `layers` or `containers`; `removed` knows the id for a while."""
+        self._removing()
         self._rows(f"DELETE FROM {table} WHERE id = ?", id)
         self._rows("INSERT INTO removed (id) VALUES (?)", id)
         self._rows("DELETE FROM removed WHERE number <= last_insert_rowid() - ?", REMEMBERED)
@@ -330,13 +347,33 @@ class Graph:
         return found
 
 
+def _connect(path: str, read_only: bool) -> sqlite3.Connection:
+    source = f"file:{quote(os.fsencode(path))}?mode=ro" if read_only else path
+    database = sqlite3.connect(source, uri=read_only, timeout=PATIENCE, isolation_level=None)
+    try:
+        if not read_only:
+            database.execute("PRAGMA foreign_keys = ON")
+            database.execute("PRAGMA synchronous = FULL")
+            migrate(database, path)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    """Whether SQLite may have failed for want of room; it does not always say so."""
+    code = getattr(error, "sqlite_errorname", "")
+    return code.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN"))
+
+
 def database_error(error: sqlite3.Error, path: str) -> StoreError:
     """The one line for what SQLite answered."""
     code = getattr(error, "sqlite_errorname", "")
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return StoreError(f"{path} has been locked for {PATIENCE} s by another process: try again")
-    if code.startswith("SQLITE_FULL"):
-        return StoreError(f"cannot write {path}: the disk is full")
+    if code.startswith(("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE")):
+        return StoreError(f"cannot write {path}: the disk is full; free space")
     if code.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")) or not os.access(
         os.path.dirname(path), os.W_OK
     ):

@@ -3,7 +3,6 @@
 Whether a container is mounted is read from the kernel and never stored.
 """
 
-import contextlib
 import errno
 import os
 import re
@@ -70,6 +69,12 @@ def unmount(store: "Store", container: Container, *, missing_ok: bool = False) -
 
 
 def forget(store: "Store", container: Container) -> None:
-    """Remove the mount point of a container that is not mounted; success if there is none."""
-    with contextlib.suppress(FileNotFoundError):
+    """Remove the mount point of a container that is not mounted; success if there is none.
+
+    One that is a mount point in another namespace, or a directory of somebody's, stays.
+    """
+    try:
         os.rmdir(f"{store.root}/mnt/{container.id}")
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EBUSY, errno.ENOTEMPTY):
+            raise

@@ -126,7 +126,9 @@ def _point(store: "Store", reference: Reference, image: Image) -> Image | None:
 
 
 def _record(image: Image, below: str | None, reference: Reference | None) -> bytes:
-    return records.of_layer(image.layer, below, [(image, [reference] if reference else [])])
+    return records.of_layer(
+        image.layer, below, [(image, [reference.with_default_tag()] if reference else [])]
+    )
 
 
 def _describe(store: "Store", image: Image | None) -> None:

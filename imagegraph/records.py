@@ -2,15 +2,18 @@
 
 Each is one JSON object. A layer's names its parent layer and the images that have it on top, with
 their configs and tags; a container's is its row.
+
+The graph comes first: a record for which the disk has no room stays as it was, until `check` with
+repair writes it again.
 """
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from backends.base import CONTAINERS, LAYERS, Backend, Volume
-from backends.errors import VolumeNotFound
+from backends.errors import NoSpace, VolumeNotFound
 from imagegraph import config as configs
 from imagegraph.graph import Graph
 from imagegraph.model import Container, Image
@@ -44,34 +47,34 @@ def _dump(fields: dict[str, Any]) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
+def describe(graph: Graph, backend: Backend, volume: Volume) -> None:
+    """Bring a volume's record up to date; success if it is gone or the disk is full.
+
+    Everyone who changes the graph does so, and again until the same is wanted afterwards, hence
+    the last one to write has read the last change.
+    """
+    written = None
+    with contextlib.suppress(VolumeNotFound, NoSpace):
+        while (record := wanted(graph, volume)) is not None and record != written:
+            backend.describe(volume, record)
+            written = record
+
+
 def describe_layer(graph: Graph, backend: Backend, id: str) -> None:
-    """Bring a layer's record up to date with the graph; success if the layer is gone."""
-
-    def record() -> bytes | None:
-        chain = graph.chain(id)
-        images = [(image, graph.tags(image.id)) for image in graph.images_on(id)]
-        return of_layer(id, chain[0].parent, images) if chain else None
-
-    _describe(backend, Volume(LAYERS, id), record)
+    """Bring a layer's record up to date; success if the layer is gone or the disk is full."""
+    describe(graph, backend, Volume(LAYERS, id))
 
 
 def describe_container(graph: Graph, backend: Backend, id: str) -> None:
-    """Bring a container's record up to date; success if the container is gone."""
+    """Bring a container's record up to date; success if it is gone or the disk is full."""
+    describe(graph, backend, Volume(CONTAINERS, id))
 
-    def record() -> bytes | None:
-        container = graph.container_by_prefix(id)
+
+def wanted(graph: Graph, volume: Volume) -> bytes | None:
+    """What the record of the layer or container is to say; None if the graph does not know it."""
+    if volume.kind == CONTAINERS:
+        container = graph.container_by_prefix(volume.id)
         return of_container(container) if container else None
-
-    _describe(backend, Volume(CONTAINERS, id), record)
-
-
-def _describe(backend: Backend, volume: Volume, read: Callable[[], bytes | None]) -> None:
-    """Write what `read` answers until it answers the same afterwards.
-
-    Everyone who changes the graph does so, hence the last one to write has read the last change.
-    """
-    written = None
-    with contextlib.suppress(VolumeNotFound):
-        while (record := read()) is not None and record != written:
-            backend.describe(volume, record)
-            written = record
+    chain = graph.chain(volume.id)
+    images = [(image, graph.tags(image.id)) for image in graph.images_on(volume.id)]
+    return of_layer(volume.id, chain[0].parent, images) if chain else None

@@ -113,12 +113,11 @@ def _drop(
 def _remove_layers(store: "Store", touched: set[str], doomed: list[str]) -> list[Removed]:
     """Remove the volumes of layers in state `removing`, then their rows.
 
-    The records of the other layers whose images or tags were `touched` are brought up to date.
+    The records of the other layers whose images or tags were `touched` are brought up to date
+    after that, when there is room again.
     One that is in use is in the answer as "busy"; it is invisible, and left for `reap`.
     """
     removed = []
-    for layer in touched.difference(doomed):
-        records.describe_layer(store.graph, store.backend, layer)
     for layer in doomed:
         try:
             store.backend.remove(Volume(LAYERS, layer))
@@ -131,6 +130,8 @@ def _remove_layers(store: "Store", touched: set[str], doomed: list[str]) -> list
         with store.graph.writing():
             store.graph.drop("layers", layer)
         removed.append(Removed("layer", layer))
+    for layer in touched.difference(doomed):
+        records.describe_layer(store.graph, store.backend, layer)
     return removed
 
 

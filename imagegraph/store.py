@@ -29,8 +29,8 @@ from typing import Any, Self
 from backends import detect
 from backends.base import CONTAINERS, LAYERS, STAGING, Backend, Volume
 from backends.changes import Change
-from backends.errors import BackendError, Unavailable, VolumeBusy
-from imagegraph import publishing, records, removal
+from backends.errors import BackendError, Unavailable, VolumeBusy, VolumeNotFound
+from imagegraph import publishing, records, removal, reserve
 from imagegraph.errors import Conflict, NameInUse, NotFound, StoreError
 from imagegraph.graph import Graph
 from imagegraph.model import Container, Image, Removed, new_id
@@ -96,6 +96,8 @@ class Store:
             if not os.path.exists(f"{root}/{DATABASE}"):
                 _require_empty(root)
                 os.chmod(root, 0o700)
+                if (backend or detect.choose(root)) == "btrfs":
+                    reserve.overwrite_in_place(root)
         except OSError as error:
             raise StoreError(
                 f"cannot make the store {root}: {error.strerror}; run as root, or give"
@@ -303,14 +305,26 @@ class Store:
         try:
             self.backend.remove(Volume(CONTAINERS, container.id))
         except (VolumeBusy, Unavailable) as error:
-            with self.graph.writing():
-                self.graph.ready_container(container.id)
+            self._keep(container)
             if isinstance(error, VolumeBusy):
                 raise Conflict(f"container {container.name} is in use: {error}") from error
             raise
         with self.graph.writing():
             self.graph.drop("containers", container.id)
         mounting.forget(self, container)
+
+    def _keep(self, container: Container) -> None:
+        """Have a container back that could not be removed, unless its removal had begun."""
+        try:
+            with self.open_tree(container):
+                pass
+        except VolumeNotFound:
+            self._leave("containers", container.id)
+            return
+        except Unavailable:
+            pass  # Nothing was touched: the pool is not there.
+        with self.graph.writing():
+            self.graph.ready_container(container.id)
 
     # Trees
 
@@ -323,6 +337,10 @@ class Store:
     def open_tree(self, thing: Image | Container) -> contextlib.AbstractContextManager[str]:
         """The path of the tree while the context lasts; an image's is read-only."""
         return self.backend.open(self.volume(thing))
+
+    def frozen_tree(self, thing: Image | Container) -> contextlib.AbstractContextManager[str]:
+        """The path of the tree as it is now, for reading while the container is in use."""
+        return self.backend.frozen(self.volume(thing))
 
     def diff(self, thing: Image | Container, base: Image | None = None) -> Iterator[Change]:
         """The changes from `base` to the image or container, in byte order of paths.
@@ -348,16 +366,18 @@ class Store:
     def undo(self, table: str, ids: list[str]) -> None:
         """End what this process began and did not finish; `table` is `layers` or `containers`.
 
-        Where the disk refuses, the rows stay for `reap`. What is `ready` stays: an
+        Where the disk or the graph refuses, the rows stay for `reap`. What is `ready` stays: an
         interruption may come between its publication and the end of the operation.
         """
-        states = self.graph.known(table, ids)
-        for id in ids:
-            if states.get(id) == "creating":
-                try:
-                    self._end(table, id)
-                except BackendError:
-                    self._leave(table, id)
+        # What is raised in here would hide why the operation failed.
+        with contextlib.suppress(StoreError):
+            states = self.graph.known(table, ids)
+            for id in ids:
+                if states.get(id) == "creating":
+                    try:
+                        self._end(table, id)
+                    except (BackendError, StoreError):
+                        self._leave(table, id)
 
     def _end(self, table: str, id: str) -> None:
         kinds = (CONTAINERS,) if table == "containers" else (STAGING, LAYERS)

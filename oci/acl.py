@@ -1,4 +1,4 @@
-"""POSIX ACLs: from the text that archives carry to the attribute that the kernel keeps.
+"""POSIX ACLs: the text that archives carry, and the attribute that the kernel keeps.
 
 Sources: acl(5) for the text; star(5) for its form in archives, where a named entry may end in the
 number; linux/posix_acl_xattr.h and linux/posix_acl.h for the binary form.
@@ -20,6 +20,7 @@ Resolve = Callable[[bytes, bytes], int]
 _VERSION = struct.pack("<I", 2)
 _ENTRY = struct.Struct("<HHI")
 _NO_ID = 0xFFFFFFFF
+_MOST_DIGITS = 10
 
 _OWNER, _USER, _OWNING_GROUP, _GROUP, _MASK, _OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 _TAGS = {
@@ -30,8 +31,10 @@ _TAGS = {
     (b"mask", False): _MASK,
     (b"other", False): _OTHER,
 }
+_WORDS = {tag: word for (word, _), tag in _TAGS.items()}
 _LONG = {b"u": b"user", b"g": b"group", b"m": b"mask", b"o": b"other"}
 _PERMISSIONS = {ord("r"): 4, ord("w"): 2, ord("x"): 1, ord("-"): 0}
+_LETTERS = b"--- --x -w- -wx r-- r-x rw- rwx".split()
 
 
 class Line(NamedTuple):
@@ -84,6 +87,26 @@ def encode(lines: list[Line], resolve: Resolve) -> bytes:
     )
 
 
+def text(value: bytes) -> bytes:
+    """The value of an ACL's extended attribute in text form, with numbers for names.
+
+    In the order of the attribute, separated by commas, as star writes it and GNU tar and
+    libarchive read it. Empty if there are no entries. Raises ArchiveError for what the kernel
+    would not have kept.
+    """
+    entries = value[len(_VERSION) :]
+    if not value.startswith(_VERSION) or len(entries) % _ENTRY.size:
+        raise ArchiveError("its ACL is not in the form that Linux keeps")
+    items = []
+    for tag, permissions, number in _ENTRY.iter_unpack(entries):
+        word = _WORDS.get(tag)
+        if word is None or permissions >= len(_LETTERS):
+            raise ArchiveError("its ACL is not in the form that Linux keeps")
+        qualifier = b"%d" % number if tag in (_USER, _GROUP) else b""
+        items.append(b"%b:%b:%b" % (word, qualifier, _LETTERS[permissions]))
+    return b",".join(items)
+
+
 def resolver(passwd: bytes, group: bytes) -> Resolve:
     """Looks names up in the contents of a tree's own /etc/passwd and /etc/group."""
     known = {b"user": _numbers(passwd), b"group": _numbers(group)}
@@ -105,7 +128,7 @@ def _numbers(table: bytes) -> Mapping[bytes, int]:
     numbers: dict[bytes, int] = {}
     for line in table.split(b"\n"):
         fields = line.split(b":")
-        if len(fields) > 2 and fields[2].isdigit() and len(fields[2]) <= 10:
+        if len(fields) > 2 and fields[2].isdigit() and len(fields[2]) <= _MOST_DIGITS:
             numbers.setdefault(fields[0], int(fields[2]))
     return numbers
 
@@ -120,6 +143,8 @@ def _line(item: bytes) -> Line:
     tag = _TAGS.get((word, bool(fields[1:2] and fields[1])))
     if len(fields) != 3 or tag is None or not fields[2] or set(fields[2]) - _PERMISSIONS.keys():
         raise ArchiveError(f"{item[:60].decode(errors='backslashreplace')!r} is no ACL entry")
+    if fields[1].isdigit() and len(fields[1]) > _MOST_DIGITS:
+        raise ArchiveError(f"the id {fields[1][:20].decode()}... in its ACL is out of range")
     permissions = 0
     for letter in fields[2]:
         permissions |= _PERMISSIONS[letter]

@@ -21,10 +21,13 @@ SPARSE_LENGTH = b"GNU.sparse.numbytes"
 _XATTR = b"SCHILY.xattr."
 _LIBARCHIVE_XATTR = b"LIBARCHIVE.xattr."
 _SELINUX = b"RHT.security.selinux"
-_ACLS = {
-    b"SCHILY.acl.access": b"system.posix_acl_access",
-    b"SCHILY.acl.default": b"system.posix_acl_default",
+ACL_KEYS = {
+    b"system.posix_acl_access": b"SCHILY.acl.access",
+    b"system.posix_acl_default": b"SCHILY.acl.default",
 }
+"""The keywords for ACLs in text form, by the names of their attributes."""
+
+_ACLS = {key: name for name, key in ACL_KEYS.items()}
 _CHARSETS = (b"ISO-IR 10646 2000 UTF-8", b"BINARY")
 _INTEGER = re.compile(rb"-?[0-9]{1,20}")
 _TIME = re.compile(rb"(-?)([0-9]{1,20})(?:\.([0-9]{0,100}))?")

@@ -15,6 +15,7 @@ import resource
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 
 from backends.errors import (
@@ -119,13 +120,33 @@ def _be_the_child(tree: str, work: Callable[[int], str], input_end: int, answer_
     except CowshedError as error:
         known = next(kind for kind in type(error).__mro__ if kind in _REPORTED)
         answer = f"{known.__name__}\n{error}"
-    except BaseException:  # noqa: BLE001 - the end of the process; the parent raises it again
-        answer = f"{_BUG}\n{traceback.format_exc()}"
+    except BaseException as error:  # noqa: BLE001 - the process ends; its parent raises it
+        answer = f"{_BUG}\n{_told(error)}"
     finally:
         try:
             os.write(answer_end, answer.encode(errors="backslashreplace")[:_MOST_REPORTED])
         finally:
             os._exit(0)
+
+
+def _told(error: BaseException) -> str:
+    """The error, its causes, and where they were raised; opens no file.
+
+    A traceback with its source lines would open their files by name, and those are the tree's.
+    """
+    lines = []
+    cause: BaseException | None = error
+    while cause is not None:
+        lines.append(f"{type(cause).__name__}: {cause}")
+        for frame, line in traceback.walk_tb(cause.__traceback__):
+            code = frame.f_code
+            lines.append(f'  File "{code.co_filename}", line {line}, in {code.co_name}')
+        cause = cause.__cause__ or cause.__context__
+    return "\n".join(lines)
+
+
+def _say_nothing(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Keep quiet of an error in a finalizer: its report, too, would quote source lines."""
 
 
 def _leave_the_parent(input_end: int, answer_end: int) -> None:
@@ -159,6 +180,8 @@ def _enter(tree: str) -> None:
         if error.errno == errno.EPERM:
             raise Unavailable(f"not allowed to chroot into {tree}; run as root") from error
         raise BackendError(f"cannot enter {tree}: {error.strerror}") from error
+    sys.unraisablehook = _say_nothing
+    warnings.simplefilter("ignore")
     sys.meta_path.clear()
     sys.path.clear()
 

@@ -13,8 +13,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
-from oci import pax
-from oci.errors import ArchiveError
+from oci import acl, pax
+from oci.errors import ArchiveError, named
 
 BLOCK = 512
 ZERO_BLOCK = bytes(BLOCK)
@@ -144,7 +144,9 @@ def encode(entry: Entry) -> bytes:
     """The header of `entry`: a ustar block, after a PAX header where the block cannot hold it all.
 
     The same entry always gives the same bytes. The path of a directory should end in a slash.
-    `stored` bytes of body and `padding(stored)` must follow. ACLs must be given as attributes.
+    `stored` bytes of body and `padding(stored)` must follow. ACLs must be given as attributes;
+    they are written as such, which is exact, and as text, which is all that `tar --acls` takes.
+    Raises ArchiveError for an ACL that is none.
     """
     seconds, fraction = divmod(entry.mtime, _NANOSECONDS)
     records: list[bytes] = []
@@ -163,6 +165,9 @@ def encode(entry: Entry) -> bytes:
             records.append(pax.record(key, b"%d" % value))
     for name in sorted(entry.xattrs):
         records.append(pax.record(pax.xattr_key(name), entry.xattrs[name]))
+    for name, key in pax.ACL_KEYS.items():
+        if name in entry.xattrs and (text := _acl_text(entry.path, entry.xattrs[name])):
+            records.append(pax.record(key, text))
     block = _block(entry, seconds)
     if not records:
         return block
@@ -170,6 +175,13 @@ def encode(entry: Entry) -> bytes:
     name = b"PaxHeaders.0/" + entry.path.rstrip(b"/").rpartition(b"/")[2][:80]
     carrier = Entry(ord("x"), name, mode=0o644, stored=len(body))
     return b"".join((_block(carrier, 0), body, padding(len(body)), block))
+
+
+def _acl_text(path: bytes, value: bytes) -> bytes:
+    try:
+        return acl.text(value)
+    except ArchiveError as error:
+        raise ArchiveError(f"{named(path)}: {error}") from error
 
 
 def padding(size: int) -> bytes:

@@ -177,3 +177,18 @@ def test_nested_subvolumes_are_copied_in_and_said(on_btrfs: Cowshed):
     assert "/usr/nested" in done.stderr
     assert "A /usr/nested/file" in on_btrfs.lines("diff", "top")
     assert on_btrfs("commit", "-q", "cow").stderr == ""
+
+
+def test_no_image_is_made_whose_id_cannot_be_written(cowshed: Cowshed, tmp_path: Path):
+    cowshed.ok("create", "--name", "cow", "base:1")
+    said = cowshed.refused("commit", "--iidfile", "/nonexistent/f", "cow", "new:1")
+    assert said == "cannot write /nonexistent/f: No such file or directory"
+    assert len(cowshed.lines("images", "-q")) == 1
+    file = tmp_path / "id"
+    assert cowshed.refused("commit", "--iidfile", str(file), "nobody")
+    assert not file.exists()
+    file.write_text("x" * 100)
+    assert cowshed.refused("commit", "--iidfile", str(file), "nobody")
+    assert file.read_text() == "x" * 100
+    id = cowshed.ok("commit", "--iidfile", str(file), "--pause=false", "cow").strip()
+    assert file.read_text() == id

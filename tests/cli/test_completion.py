@@ -89,3 +89,9 @@ def test_bash_itself_completes_a_tag(herd: Cowshed, tmp_path: Path):
     )
     done = subprocess.run(["bash", "-c", ask], env=env, capture_output=True, text=True, check=True)
     assert done.stdout == "2\n"
+
+
+def test_the_shell_may_be_named(herd: Cowshed):
+    assert herd.ok("--show-completion", "zsh").startswith("#compdef")
+    assert "complete --command cowshed" in herd.ok("--show-completion=fish")
+    assert "there is none for tcsh" in herd.refused("--show-completion", "tcsh")

@@ -175,3 +175,30 @@ def test_rename_frees_the_old_name(herd: Cowshed):
     assert "in use" in herd.refused("rename", "bea", "cid")
     assert "container name" in herd.refused("rename", "bea", "b/c")
     assert "no container" in herd.refused("rename", "ann", "eve")
+
+
+def test_forced_rm_tells_what_is_not_there_and_is_content(herd: Cowshed):
+    done = herd("rm", "-fv", "nobody", "ann")
+    assert (done.returncode, done.stdout) == (0, "ann\n")
+    assert done.stderr.startswith("Error: no container is called nobody")
+    assert herd.refused("rm", "nobody")
+
+
+def test_a_template_counts_sizes_if_it_shows_them(herd: Cowshed):
+    herd.write("cid", "/etc/motd", "x" * 1500)
+    assert herd.ok("ps", "-l", "--format", "{{.Size}}") == "1.5kB (virtual 1.51kB)\n"
+
+
+def test_templates_have_the_fields_of_docker_ps(herd: Cowshed):
+    herd.ok("create", "--name", "dot", "-v", "data:/d", "--network", "none", "base:1")
+    form = "{{.Mounts}}|{{.LocalVolumes}}|{{.Networks}}|{{.Ports}}"
+    assert herd.ok("ps", "-l", "--format", form) == "data|1|none|\n"
+    shown = herd.lines("ps", "-a", "--format", '{{.Names}} {{.Label "farm"}}.')
+    assert shown == ["dot .", "cid .", "bea hill.", "ann hill."]
+    assert herd.ok("ps", "-l", "--format", "{{json .Names}}") == '"dot"\n'
+
+
+def test_ps_chooses_by_what_was_made_before_and_since(herd: Cowshed):
+    assert herd.lines("ps", "-a", "-f", "before=bea", *NAMES) == ["ann"]
+    assert herd.lines("ps", "-a", "-f", "since=bea", *NAMES) == ["cid"]
+    assert "nobody" in herd.refused("ps", "-f", "since=nobody")

@@ -12,7 +12,8 @@ from tests.cli.conftest import Cowshed
 
 NOTHING: dict[str, Any] = dict.fromkeys(
     "command env env_file user workdir entrypoint label label_file hostname volume mount tmpfs "
-    "network expose memory cpus cap_add cap_drop security_opt stop_signal stop_timeout".split()
+    "network expose memory cpus cap_add cap_drop security_opt stop_signal stop_timeout "
+    "publish restart device add_host dns shm_size ulimit group_add pid ipc attach".split()
 ) | {
     "interactive": False,
     "tty": False,
@@ -203,7 +204,23 @@ def test_security_options_take_a_profile_from_a_file(tmp_path: Path):
         {"network": "bridge"},
         {"memory": "lots"},
         {"memory": "5m"},
-        {"cpus": "0"},
+        {"cpus": "0.001"},
+        {"pids_limit": -2},
+        {"stop_timeout": -2},
+        {"publish": ["0:80"]},
+        {"publish": ["8000-8001:80"]},
+        {"publish": ["nine:80"]},
+        {"restart": "perhaps"},
+        {"restart": "always", "remove": True},
+        {"device": ["dev/fuse"]},
+        {"add_host": ["x:y"]},
+        {"dns": ["1.2.3"]},
+        {"shm_size": "0"},
+        {"ulimit": ["nofile=9:1"]},
+        {"ulimit": ["magic=1"]},
+        {"pid": "container:x"},
+        {"ipc": "x"},
+        {"attach": ["x"]},
         {"cpus": "."},
         {"cpus": "1,5"},
         {"cpus": "-1"},
@@ -281,3 +298,63 @@ def test_a_size_without_quotas_says_how_to_get_them(on_btrfs: Cowshed, cowshed: 
         assert store.lines("ps", "-aq") == []
     assert "--size" in cowshed.refused("create", "--size", "0", "base:1", status=2)
     assert "--storage-opt" in cowshed.refused("create", "--storage-opt", "x=1", "base:1", status=2)
+
+
+def test_what_the_host_gives_is_kept_as_docker_does():
+    given = {
+        "publish": ["8080:80", "127.0.0.1:53:53/udp", "9"],
+        "restart": "on-failure:3",
+        "device": ["/dev/fuse", "/dev/a:/dev/b:r"],
+        "add_host": ["db:10.0.0.1", "up=host-gateway"],
+        "dns": ["::1"],
+        "shm_size": "64m",
+        "ulimit": ["nofile=1:2"],
+        "group_add": ["wheel"],
+        "pid": "host",
+        "ipc": "private",
+    }
+    assert host(**given) == {
+        "PortBindings": {
+            "80/tcp": [{"HostIp": "", "HostPort": "8080"}],
+            "53/udp": [{"HostIp": "127.0.0.1", "HostPort": "53"}],
+            "9/tcp": [{"HostIp": "", "HostPort": ""}],
+        },
+        "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 3},
+        "Devices": [
+            {
+                "PathOnHost": "/dev/fuse",
+                "PathInContainer": "/dev/fuse",
+                "CgroupPermissions": "rwm",
+            },
+            {"PathOnHost": "/dev/a", "PathInContainer": "/dev/b", "CgroupPermissions": "r"},
+        ],
+        "ExtraHosts": ["db:10.0.0.1", "up:host-gateway"],
+        "Dns": ["::1"],
+        "ShmSize": 64 << 20,
+        "Ulimits": [{"Name": "nofile", "Soft": 1, "Hard": 2}],
+        "GroupAdd": ["wheel"],
+        "PidMode": "host",
+        "IpcMode": "private",
+    }
+    assert config(publish=["80"])["ExposedPorts"] == {"80/tcp": {}}
+    assert config(attach=["STDIN"]) == {"AttachStdin": True}
+
+
+def test_no_bound_is_written_as_docker_writes_it():
+    assert options(NOTHING | {"memory": "0", "cpus": "0"}) == {}
+    assert host(pids_limit=-1) == {"PidsLimit": -1}
+
+
+def test_an_image_for_another_platform_is_refused(cowshed: Cowshed):
+    said = cowshed.refused("create", "--platform", "linux/pdp11", "base:1", status=2)
+    assert said.startswith("Invalid value for --platform: the image is for linux/")
+    assert cowshed.lines("ps", "-aq") == []
+
+
+def test_a_switch_may_be_given_a_value(cowshed: Cowshed):
+    cowshed.ok("create", "--name", "cow", "--rm=true", "--tty=false", "base:1", "--init=true")
+    [container] = cowshed.json("inspect", "cow")
+    assert container["HostConfig"]["AutoRemove"] is True
+    assert "Tty" not in container["Config"]
+    assert container["Path"] == "--init=true"
+    assert "neither" in cowshed.refused("create", "--rm=perhaps", "base:1", status=2)

@@ -129,12 +129,13 @@ def test_the_tree_shows_layers_below_each_other(cowshed: Cowshed):
     cowshed.ok("rmi", "-f", "one")
     tree = [re.sub("[0-9a-f]{12}", "ID", line) for line in cowshed.lines("images", "--tree")]
     assert tree == [
-        "ID  9B      base:1",
-        "├─ ID  0B      <none>",
+        "ID        9B      base:1",
+        "├─ ID     0B      <none>",
         "│  └─ ID  0B      three:latest",
-        "└─ ID  7B      two:latest",
+        "└─ ID     7B      two:latest",
     ]
-    assert "--tree" in cowshed.refused("images", "--tree", "-q", status=2)
+    said = cowshed.refused("images", "--tree", "-q", "--no-trunc", status=2)
+    assert "does not go with --quiet and --no-trunc" in said
 
 
 def test_history_has_the_columns_of_docker_history(cowshed: Cowshed):
@@ -238,3 +239,20 @@ def test_former_names_are_listed_on_request(cowshed: Cowshed):
     heading, row = cowshed.lines("images", "--history")
     assert heading.endswith("HISTORY")
     assert row.endswith("base:1, old:latest")
+
+
+def test_forced_rmi_tells_what_is_not_there_and_is_content(cowshed: Cowshed):
+    done = cowshed("rmi", "-f", "nothing")
+    assert done.returncode == 0
+    assert done.stderr.startswith("Error: no image is called nothing")
+
+
+def test_an_image_tells_its_time_and_containers_as_docker_does(cowshed: Cowshed):
+    form = "{{.CreatedAt}}|{{.Containers}}|{{.SharedSize}}|{{.VirtualSize}}"
+    shown = cowshed.ok("images", "--format", form)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \+0000 UTC\|0\|N/A\|9B\n", shown)
+
+
+def test_a_wrong_field_fails_on_an_empty_list_too(empty: Cowshed):
+    for command in ("images", "ps", "mount"):
+        assert "no field Nope" in empty.refused(command, "--format", "{{.Nope}}", status=2)

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -179,3 +180,78 @@ def test_json_has_no_control_characters_and_says_the_same():
     text = output.json_text({"a": "\x1b\x7f\x9b\udcff ü"})
     assert text == '{"a": "\\u001b\\u007f\\u009b\\udcff ü"}'
     assert json.loads(text) == {"a": "\x1b\x7f\x9b\udcff ü"}
+
+
+def test_an_empty_root_is_wrong_usage_and_an_empty_variable_is_none(cowshed: Cowshed):
+    done = subprocess.run(
+        [*COMMAND, "--root", "", "images"], env=cowshed.env, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (2, "Error: --root is empty (see cowshed --help)\n")
+    env = {**cowshed.env, "COWSHED_ROOT": ""}
+    done = subprocess.run([*COMMAND, "--help"], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("ps", "--help"), ("diff", "cow"), ("images",), ("export", "cow")]
+)
+def test_a_reader_that_goes_away_is_141_and_nothing_is_said(
+    cowshed: Cowshed, arguments: tuple[str, ...]
+):
+    cowshed.ok("create", "--name", "cow", "base:1")
+    cowshed.write("cow", "/new", "x")
+    reading, writing = os.pipe()
+    os.close(reading)
+    running = cowshed.start(*arguments, stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    _, said = running.communicate()
+    assert (running.returncode, said) == (141, b"")
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("images",), ("version",)])
+def test_a_full_device_is_one_clear_line(cowshed: Cowshed, arguments: tuple[str, ...]):
+    with open("/dev/full", "wb") as full:
+        running = cowshed.start(*arguments, stdout=full, stderr=subprocess.PIPE)
+        _, said = running.communicate()
+    assert running.returncode == 1
+    assert said == b"Error: cannot write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run", "-it", "x"), "cowshed has no `run` yet"),
+        (("system", "df"), "it is cowshed df"),
+        (("container", "ls"), "it is cowshed ps"),
+        (("image", "prune"), "it is cowshed prune"),
+        (("system",), "there is no command 'system'"),
+    ],
+)
+def test_commands_of_docker_are_known_by_name(
+    nowhere: Cowshed, arguments: tuple[str, ...], said: str
+):
+    assert said in nowhere.refused(*arguments, status=2)
+
+
+def test_help_and_version_have_their_other_spellings(nowhere: Cowshed):
+    assert nowhere.ok("version") == nowhere.ok("--version")
+    assert nowhere.ok("help") == nowhere.ok("-h") == nowhere.ok("--help")
+    assert nowhere.ok("help", "ps") == nowhere.ok("ps", "-h") == nowhere.ok("ps", "--help")
+    assert "did you mean" in nowhere.refused("help", "creat", status=2)
+
+
+def test_wide_characters_take_two_columns(capsys: pytest.CaptureFixture[str]):
+    output.table(["A", "B"], [["牛牛牛牛牛", "x"], ["e\u0301", "y"]])
+    assert capsys.readouterr().out.splitlines() == [
+        "A            B",
+        "牛牛牛牛牛   x",
+        f"e\u0301{' ' * 12}y",
+    ]
+    assert output.shorten("牛牛牛", 5) == "牛牛…"
+
+
+def test_programs_of_the_system_are_found_with_the_path_of_cron(monkeypatch: pytest.MonkeyPatch):
+    from backends.run import run
+
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "losetup" in run(["losetup", "--version"], "look")

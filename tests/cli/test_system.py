@@ -22,7 +22,8 @@ def test_init_says_where_and_on_what(tmp_path: Path, btrfs_mount: Path):
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (("init", "--backend", "zebra"), 1, "zebra"),
+        (("init", "--backend", "zebra"), 2, "btrfs, loopback, vfs"),
+        (("--backend", "zebra", "ps"), 2, "btrfs, loopback, vfs"),
         (("init", "--size", "big"), 2, "--size"),
         (("init", "--backend", "vfs", "--size", "1g"), 1, "--size"),
         (("init", "--backend", "vfs", "--quota"), 1, "quota"),
@@ -100,6 +101,7 @@ def test_prune_asks_on_a_terminal(cowshed: Cowshed, answer: bytes, left: int):
     os.close(theirs)
     assert b"Are you sure you want to continue? [y/N]" in asked
     assert running.returncode == left
+    assert (b"Nothing was removed." in asked) == bool(left)
     assert len(cowshed.lines("ps", "-aq")) == left
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import stat
 import subprocess
 import tarfile
 import time
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from backends.errors import CowshedError
+from cli.transfer import _written
 from imagegraph.store import Store
-from tests.cli.conftest import Cowshed, rootfs_tar
+from tests.cli.conftest import COMMAND, Cowshed, rootfs_tar
 
 
 def members(archive: bytes) -> dict[str, bytes | None]:
@@ -86,7 +89,65 @@ def test_export_gives_back_what_was_imported(cowshed: Cowshed, tmp_path: Path):
     target = tmp_path / "out.tar"
     cowshed.ok("export", "-o", str(target), "cow")
     assert members(target.read_bytes())["etc/motd"] == b"changed"
-    assert target.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_an_export_has_the_mode_of_any_new_file(
+    cowshed: Cowshed, tmp_path: Path, umask: int, mode: int
+):
+    target = tmp_path / "out.tar"
+    cowshed.ok("export", "-o", str(target), "base:1", umask=umask)
+    assert stat.S_IMODE(target.stat().st_mode) == mode
+
+
+def test_an_export_leaves_the_mode_of_the_file_that_it_replaces(cowshed: Cowshed, tmp_path: Path):
+    target = tmp_path / "out.tar"
+    target.touch(0o600)
+    cowshed.ok("export", "-o", str(target), "base:1", umask=0o022)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert "etc/motd" in members(target.read_bytes())
+
+
+def test_an_export_is_its_users_alone_until_it_is_whole(tmp_path: Path):
+    with _written(str(tmp_path / "out.tar")) as out:
+        out.write(b"x")
+        [part] = tmp_path.iterdir()
+        assert stat.S_IMODE(part.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["out.tar"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, CowshedError])
+def test_an_export_that_fails_leaves_nothing(tmp_path: Path, error: type[BaseException]):
+    with pytest.raises(error), _written(str(tmp_path / "out.tar")) as out:
+        out.write(b"x")
+        raise error("stop")
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_export_writes_through_no_link_that_waits_for_it(cowshed: Cowshed, tmp_path: Path):
+    """As one who may write to the directory, and knows or tries process ids, would lay it."""
+    victim, target = tmp_path / "victim", tmp_path / "out.tar"
+    victim.write_text("precious")
+    trap = f'ln -s "{victim}" "{target}.$$.part" && exec "$@"'
+    command = [*COMMAND, "--root", str(cowshed.root), "export", "-o", str(target), "base:1"]
+    subprocess.run(["sh", "-c", trap, "sh", *command], env=cowshed.env, check=True)
+    assert victim.read_text() == "precious"
+    assert "etc/motd" in members(target.read_bytes())
+
+
+def test_a_temporary_name_that_is_taken_is_neither_written_nor_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(os, "urandom", bytes)
+    taken = tmp_path / f"cowshed-export-{'00' * 8}.part"
+    taken.write_text("precious")
+    with (
+        pytest.raises(CowshedError, match="File exists"),
+        _written(str(tmp_path / "out.tar")) as out,
+    ):
+        out.write(b"x")
+    assert taken.read_text() == "precious"
+    assert os.listdir(tmp_path) == [taken.name]
 
 
 def test_export_replaces_a_file_only_when_it_is_whole(cowshed: Cowshed, tmp_path: Path):

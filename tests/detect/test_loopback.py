@@ -91,6 +91,7 @@ def test_without_mkfs_the_package_is_named_and_no_pool_is_left(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setenv("PATH", "/nonexistent")
+        patched.setattr("backends.run._SYSTEM", "/nonexistent")
         with pytest.raises(Unavailable, match="install the package btrfs-progs"):
             Store.open(str(root))
     assert not list(root.glob("pool.btrfs*"))
@@ -268,6 +269,16 @@ def test_a_host_with_less_free_than_the_pool_may_take_is_warned_of(make_host: Ma
     with Store.init(str(root), size=5 << 30) as store:
         [warning] = store.backend.warnings()
         assert f"{root}/pool.btrfs" in warning and "MiB free" in warning and "\n" not in warning
+
+
+def test_a_pool_whose_file_was_moved_away_while_mounted_is_warned_of(root: Path) -> None:
+    with Store.init(str(root), size=SIZE) as store:
+        (root / "pool.btrfs").rename(root.parent / "elsewhere")
+        [warning] = store.backend.warnings()
+        assert f"{root}/pool.btrfs is gone" in warning and "\n" not in warning
+        assert "gone" in store.backend.info()["Pool size"]
+        (root.parent / "elsewhere").rename(root / "pool.btrfs")
+        assert store.backend.warnings() == []
 
 
 FILL = """

@@ -7,10 +7,12 @@ import subprocess
 
 import pytest
 
+from oci import acl
 from oci.errors import ArchiveError
+from oci.tarheader import FILE, Entry, encode
 from tests.conftest import mounted, require
 from tests.oci.archives import apply, body, gnu_tar, header, make, member, pax, summed
-from tests.trees import entries, fill
+from tests.trees import entries, fill, posix_acl
 
 
 @pytest.fixture(autouse=True)
@@ -179,11 +181,74 @@ def test_a_name_that_the_tree_does_not_know_is_an_error(tmp_path, passwd):
         b"user::rwz,group::r--,other::r--",
         b"user::rw-,group::r--,other::r--,other::r--",
         WHOLE % b"4294967295:r--",
+        WHOLE % (b"9" * 10 + b":r--"),
+        WHOLE % (b"9" * 5000 + b":r--"),
+        WHOLE % (b"name:r--:" + b"9" * 5000),
     ],
 )
 def test_an_acl_that_is_not_whole_is_refused(tmp_path, text):
     with pytest.raises(ArchiveError, match="'f'"):
         acl_of(text, tmp_path / "tree")
+
+
+@pytest.mark.parametrize("options", [["--acls"], ["--acls", "--xattrs", "--xattrs-include=*"]])
+def test_gnu_tar_restores_the_acls_that_are_exported(source, tmp_path, options):
+    require("setfacl")
+    (source / "d").mkdir()
+    (source / "f").touch()
+    rules = "u:1:---,u:2:--x,u:3:-w-,u:4:-wx,g:5:r--,g:6:r-x,g:7:rw-,g:4294967294:rwx"
+    subprocess.run(["setfacl", "-m", rules, source / "f", source / "d"], check=True)
+    subprocess.run(["setfacl", "-d", "-m", "u:1234:rx,g:0:w", source / "d"], check=True)
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    gnu_tar("-C", theirs, "--numeric-owner", *options, "-xpf", "-", data=make(source))
+    assert getfacl(theirs) == getfacl(source)
+    assert b"default:user:1234:r-x" in getfacl(theirs)
+    assert b"group:4294967294:rwx" in getfacl(theirs)
+    assert entries(theirs) == entries(source)
+
+
+def getfacl(tree):
+    return subprocess.run(
+        ["getfacl", "--numeric", "d", "f"], cwd=tree, stdout=subprocess.PIPE, check=True
+    ).stdout
+
+
+def test_the_text_of_an_acl_means_what_its_attribute_does(tmp_path):
+    value = posix_acl(
+        (0x01, 7, -1), (0x02, 0, 0), (0x02, 1, 9), (0x04, 2, -1), (0x08, 3, 8), (0x08, 4, 99),
+        (0x10, 5, -1), (0x20, 6, -1),
+    )  # fmt: skip
+    text = acl.text(value)
+    assert text == (
+        b"user::rwx,user:0:---,user:9:--x,group::-w-,group:8:-wx,group:99:r--,mask::r-x,other::rw-"
+    )
+    apply([pax((b"SCHILY.acl.access", text)), member(b"f")], tmp_path / "tree")
+    assert os.getxattr(tmp_path / "tree/f", "system.posix_acl_access") == value
+
+
+def test_the_attribute_of_an_acl_counts_before_its_text(tmp_path):
+    value = posix_acl((1, 6, -1), (2, 4, 77), (4, 4, -1), (0x10, 4, -1), (0x20, 0, -1))
+    attribute = (b"SCHILY.xattr.system.posix_acl_access", value)
+    for number, text in enumerate((WHOLE % b"5:rwx", b"nonsense")):
+        tree = tmp_path / str(number)
+        apply([pax(attribute, (b"SCHILY.acl.access", text)), member(b"f")], tree)
+        assert os.getxattr(tree / "f", "system.posix_acl_access") == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"\1\0\0\0",
+        posix_acl((1, 7, -1))[:-1],
+        posix_acl((3, 7, -1)),
+        posix_acl((1, 8, -1)),
+    ],
+)
+def test_what_is_no_acl_is_not_exported_as_one(value):
+    with pytest.raises(ArchiveError, match="'f': its ACL"):
+        encode(Entry(FILE, b"f", xattrs={b"system.posix_acl_default": value}))
 
 
 def test_default_acls_of_the_archive_are_not_inherited(tmp_path):

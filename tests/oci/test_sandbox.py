@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import linecache
 import os
 import signal
 import stat
@@ -9,11 +10,12 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import pytest
 
 from backends.errors import BackendError, CowshedError, Unavailable
-from oci import layer
+from oci import layer, sandbox
 from oci.errors import ArchiveError
 from oci.sandbox import run_inside
 from tests.conftest import require
@@ -58,6 +60,64 @@ def test_nothing_can_be_imported_from_the_tree(tmp_path):
 
     sys.modules.pop("wave", None)
     assert run_inside(str(tmp_path), import_something, nothing) == "refused"
+
+
+def fail(pipe):
+    try:
+        raise KeyError("first")
+    except KeyError as error:
+        raise ValueError("no good") from error
+
+
+def fail_in_a_finalizer(pipe):
+    class Failing:
+        def __del__(self):
+            raise ValueError("no good")
+
+    Failing()
+    return "went on"
+
+
+def warn(pipe):
+    warnings.warn("no good", stacklevel=1)
+    return "went on"
+
+
+@pytest.fixture
+def traps(tmp_path, monkeypatch):
+    """A tree with fifos where its source files would be, if they were looked for there."""
+    for source in (__file__, sandbox.__file__):
+        trap = tmp_path / source.lstrip("/")
+        trap.parent.mkdir(parents=True)
+        os.mkfifo(trap)
+    linecache.clearcache()
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    monkeypatch.setattr(warnings, "showwarning", lambda *told: warnings.formatwarning(*told[:4]))
+
+    def too_long(*_):
+        raise TimeoutError("the child waits for a fifo")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        yield str(tmp_path)
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def test_a_failure_is_told_without_a_look_at_source_files(traps):
+    with pytest.raises(RuntimeError) as caught:
+        run_inside(traps, fail, nothing)
+    told = str(caught.value)
+    assert "ValueError: no good\n" in told
+    assert "KeyError: 'first'\n" in told
+    assert f'File "{__file__}", line {fail.__code__.co_firstlineno + 4}, in fail\n' in told
+
+
+@pytest.mark.parametrize("work", [fail_in_a_finalizer, warn])
+def test_nothing_else_is_told_with_a_look_at_source_files(traps, work):
+    assert run_inside(traps, work, nothing) == "went on"
 
 
 def test_it_holds_no_descriptor_of_its_parents(tmp_path):
