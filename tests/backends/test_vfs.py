@@ -125,9 +125,8 @@ def test_a_view_of_a_layer_ends_with_its_process(backend: VfsBackend) -> None:
         "os.kill(os.getpid(), 9)\n"
     )
     base = Path(backend.path(volume(LAYERS))).parents[1]
-    before = Path("/proc/self/mountinfo").read_text()
     subprocess.run([sys.executable, "-c", program, base, volume(LAYERS).id])
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert volume(LAYERS).id not in Path("/proc/self/mountinfo").read_text()
     backend.remove(volume(LAYERS))
 
 

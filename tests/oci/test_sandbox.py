@@ -91,7 +91,6 @@ def traps(tmp_path, monkeypatch):
         trap.parent.mkdir(parents=True)
         os.mkfifo(trap)
     linecache.clearcache()
-    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
     monkeypatch.setattr(warnings, "showwarning", lambda *told: warnings.formatwarning(*told[:4]))
 
     def too_long(*_):
@@ -116,7 +115,8 @@ def test_a_failure_is_told_without_a_look_at_source_files(traps):
 
 
 @pytest.mark.parametrize("work", [fail_in_a_finalizer, warn])
-def test_nothing_else_is_told_with_a_look_at_source_files(traps, work):
+def test_nothing_else_is_told_with_a_look_at_source_files(traps, work, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
     assert run_inside(traps, work, nothing) == "went on"
 
 
