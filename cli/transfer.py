@@ -161,20 +161,9 @@ def _replaced(target: str) -> Iterator[BinaryIO]:
         with open(fd, "wb") as out:
             yield out
             out.flush()
-            os.fchmod(fd, _mode_of(final))
             os.fsync(fd)
         os.rename(fresh, final)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(fresh)
         raise
-
-
-def _mode_of(path: str) -> int:
-    """The permissions that writing to `path` in the ordinary way would leave there."""
-    try:
-        return os.stat(path).st_mode & 0o777
-    except FileNotFoundError:
-        umask = os.umask(0o077)
-        os.umask(umask)
-        return 0o666 & ~umask
