@@ -5,8 +5,10 @@ is missing (comma separated: root, btrfs, zfs, ...; or "all"): then it fails.
 """
 
 import contextlib
+import functools
 import importlib.util
 import os
+import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Generator, Iterator
@@ -15,12 +17,13 @@ from pathlib import Path
 import pytest
 
 POOL_SIZE = 4 << 30
+ZPOOL_SIZE = 1 << 30
 
 
 def require(what: str) -> None:
     """Skip the test, or fail it if COWSHED_REQUIRE says so, where `what` is not there.
 
-    `what` is root, btrfs, or the name of a program.
+    `what` is root, btrfs, zfs, or the name of a program.
     """
     missing = _missing(what)
     if missing is None:
@@ -32,6 +35,8 @@ def require(what: str) -> None:
 
 
 def _missing(what: str) -> str | None:
+    if what == "zfs":
+        return _missing_zfs()
     if what == "root":
         return "needs root" if os.geteuid() != 0 else None
     if what == "btrfs":
@@ -41,6 +46,17 @@ def _missing(what: str) -> str | None:
             return "the Python package btrfsutil is not installed"
         what = "mkfs.btrfs"
     return None if shutil.which(what) else f"the program {what} is not installed"
+
+
+@functools.cache
+def _missing_zfs() -> str | None:
+    if os.geteuid() != 0:
+        return "ZFS needs root"
+    try:
+        done = subprocess.run(["zpool", "list"], capture_output=True, text=True)
+    except FileNotFoundError:
+        return "the program zpool is not installed"
+    return f"ZFS does not work here: {done.stderr.strip()}" if done.returncode else None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -93,6 +109,38 @@ def fresh_btrfs(tmp_path: Path) -> Iterator[Path]:
     require("btrfs")
     with new_btrfs(tmp_path) as point:
         yield point
+
+
+@contextlib.contextmanager
+def new_zpool(directory: Path, size: int = ZPOOL_SIZE) -> Iterator[str]:
+    """The name of a fresh pool on a sparse file, with nothing mounted, while the context lasts."""
+    disk = directory / "zpool.img"
+    with disk.open("wb") as file:
+        file.truncate(size)
+    name = f"cowshed-{secrets.token_hex(4)}"
+    subprocess.run(["zpool", "create", "-O", "mountpoint=none", name, disk], check=True)
+    try:
+        yield name
+    finally:
+        subprocess.run(["zpool", "destroy", "-f", name], check=True)
+        disk.unlink()
+
+
+@pytest.fixture(scope="session")
+def zpool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A pool that the whole session shares: take a dataset of your own in it."""
+    require("zfs")
+    with new_zpool(tmp_path_factory.mktemp("zpool")) as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def zfs_mount(zpool: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The file system of that pool: a store in it has a dataset below that of the pool."""
+    point = tmp_path_factory.mktemp("zfs")
+    subprocess.run(["zfs", "set", f"mountpoint={point}", zpool], check=True)
+    yield point
+    subprocess.run(["zfs", "set", "mountpoint=none", zpool], check=True)
 
 
 @pytest.fixture
