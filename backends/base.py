@@ -129,12 +129,17 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def remove(self, volume: Volume) -> None:
+    def remove(self, volume: Volume, *, force: bool = False) -> list[str]:
         """Remove the volume with anything nested in it; success if it is gone already.
 
         Raises VolumeBusy, naming process or mount, while anything in any mount namespace
-        uses it; then nothing has changed.
+        uses it, and SnapshotsInTheWay, naming them, where others have made snapshots of it that
+        would go too; then nothing has changed. With `force` they go; returns their names.
         """
+
+    @abstractmethod
+    def require_removable(self, volume: Volume, *, force: bool = False) -> None:
+        """Raises what `remove` would raise because of snapshots that others have made."""
 
     @abstractmethod
     def open(self, volume: Volume) -> AbstractContextManager[str]:
@@ -151,8 +156,15 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def path(self, volume: Volume) -> str:
-        """A path at which the tree can be bind-mounted for longer than an `open`."""
+    def location(self, volume: Volume) -> str:
+        """Where the volume is kept, as the filesystem's own tools name it: a path, a dataset."""
+
+    @abstractmethod
+    def mount(self, volume: Volume, point: str) -> None:
+        """Mount a container's tree on the directory `point`, in the caller's mount namespace.
+
+        It stays there until it is unmounted. Raises VolumeNotFound.
+        """
 
     @abstractmethod
     def changes(self, volume: Volume, base: Volume | None) -> Iterator[Change]:

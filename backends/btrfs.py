@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from backends import btrfs_ioctl, busy
+from backends import btrfs_ioctl, busy, mounts
 from backends.base import LAYERS, STAGING, Backend, Edit, Found, Space, Usage, Volume
 from backends.changes import Change, walk
 from backends.errors import (
@@ -225,7 +225,7 @@ class BtrfsBackend(Backend):
 
     # Removing
 
-    def remove(self, volume: Volume) -> None:
+    def remove(self, volume: Volume, *, force: bool = False) -> list[str]:
         path = self._layout.path(volume)
         with self._doing(f"remove {volume}"):
             try:
@@ -242,6 +242,10 @@ class BtrfsBackend(Backend):
             self._layout.drop_record(volume)
             if volume.kind == STAGING:
                 self._layout.release(volume.id)
+        return []
+
+    def require_removable(self, volume: Volume, *, force: bool = False) -> None:
+        """Nobody else can make snapshots that are in the way."""
 
     def _take_away(self, volume: Volume, path: str) -> None:
         # A read-only subvolume cannot be renamed, and has nothing nested to take a second step.
@@ -256,8 +260,12 @@ class BtrfsBackend(Backend):
 
     # Reading
 
-    def path(self, volume: Volume) -> str:
+    def location(self, volume: Volume) -> str:
         return self._layout.path(volume)
+
+    def mount(self, volume: Volume, point: str) -> None:
+        with self._doing(f"mount {volume}"), self.open(volume):
+            mounts.bind(self._layout.path(volume), point)
 
     @contextlib.contextmanager
     def open(self, volume: Volume) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Which backend serves a root, and how it is set up and opened.
 
 the root lies on btrfs        btrfs      subvolumes of that filesystem
+the root lies on ZFS          zfs        datasets of that pool, or wherever --dataset says
 elsewhere, and we are root    loopback   subvolumes of a btrfs pool in a sparse file
 otherwise                     vfs        plain directories
 """
@@ -9,35 +10,40 @@ import os
 
 from backends.base import Backend
 from backends.errors import NotSupported, Unavailable
-from backends.mounts import mounts
+from backends.mounts import holding
 
-NAMES = ("btrfs", "loopback", "vfs")
+NAMES = ("btrfs", "zfs", "loopback", "vfs")
 
 
 def choose(root: str) -> str:
     """The name of the backend for a root that has none yet; `root` need not exist."""
     if os.geteuid():
         return "vfs"
-    return "btrfs" if filesystem(root) == "btrfs" else "loopback"
+    kind = filesystem(root)
+    return kind if kind in ("btrfs", "zfs") else "loopback"
 
 
 def filesystem(path: str) -> str:
     """The type of the filesystem that holds `path`, or would if it were made."""
-    path = os.path.realpath(path)
-    found = ("", "")
-    for mount in mounts():
-        inside = path == mount.point or path.startswith(mount.point.rstrip("/") + "/")
-        if inside and len(mount.point) >= len(found[0]):
-            found = (mount.point, mount.kind)
-    return found[1]
+    found = holding(os.path.realpath(path))
+    return found.kind if found else ""
 
 
-def prepare(root: str, name: str, *, size: int | None = None, quota: bool = False) -> None:
+def prepare(
+    root: str,
+    name: str,
+    *,
+    size: int | None = None,
+    quota: bool = False,
+    dataset: str | None = None,
+) -> None:
     """Set up the backend `name` under the existing directory `root`; idempotent.
 
-    `size` is that of a loopback pool in bytes, `quota` turns simple quotas on. Raises
-    Unavailable or NotSupported.
+    `size` is that of a loopback pool in bytes, `quota` turns simple quotas on, `dataset` says where
+    a zfs store keeps its volumes. Raises Unavailable or NotSupported.
     """
+    if dataset is not None and name != "zfs":
+        raise NotSupported(f"a {name} store has no dataset: --dataset is for a zfs store")
     if size is not None and name != "loopback":
         raise NotSupported(f"a {name} store has no size of its own: --size is for a loopback pool")
     if name == "vfs":
@@ -49,6 +55,12 @@ def prepare(root: str, name: str, *, size: int | None = None, quota: bool = Fals
         return
     if os.geteuid():
         raise Unavailable(f"a {name} store needs root; --backend vfs does not")
+    if name == "zfs":
+        # Its quotas are always on.
+        from backends import zfs_dataset
+
+        zfs_dataset.prepare(root, dataset)
+        return
     if name == "loopback":
         from backends import loopback
 
@@ -72,6 +84,10 @@ def open_backend(root: str, name: str) -> Backend:
         from backends.loopback import LoopbackBackend
 
         return LoopbackBackend(root)
+    if name == "zfs":
+        from backends.zfs import ZfsBackend
+
+        return ZfsBackend(root)
     pool = f"{root}/pool"
     if not os.path.isdir(pool):
         raise Unavailable(f"the store's pool {pool} is gone: mount it, or take another --root")

@@ -29,6 +29,10 @@ class VolumeBusy(BackendError):
     """A process or a mount holds the volume; the message names it."""
 
 
+class SnapshotsInTheWay(VolumeBusy):
+    """The volume has snapshots that cowshed did not make; removing it by force destroys them."""
+
+
 class NoSpace(BackendError):
     """The disk, or the volume's quota, is full."""
 

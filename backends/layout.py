@@ -1,7 +1,7 @@
 """The directories that the backends on plain paths share, and the records beside the volumes.
 
 <base>/layers/<id>  containers/<id>    volumes
-<base>/staging/<id>                    being made; flock on the directory says by a living process
+<base>/staging/<id>                    being made; a claim says by a living process
 <base>/removing/<name>                 half-removed
 <base>/records/<kind>-<id>             what the layer above wrote of the volume
 <base>/quarantine/<kind>-<id>          put aside by a repair
@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 
 from backends.base import CONTAINERS, LAYERS, STAGING, Volume
+from backends.claims import Claims
 
 REMOVING = "removing"
 QUARANTINE = "quarantine"
@@ -30,12 +31,12 @@ INLINE = 2000
 """Bytes of a file that btrfs keeps in its metadata; the mount option max_inline is 2048."""
 
 
-class Layout:
-    """Paths below `base`; makes and removes records, and holds the lock on `staging`."""
+class Layout(Claims):
+    """Paths below `base`; makes and removes records, and claims what is in `staging`."""
 
     def __init__(self, base: str) -> None:
+        super().__init__(f"{base}/{STAGING}")
         self.base = base
-        self._working: dict[str, int] = {}
 
     def make(self) -> None:
         """Make the directories that are not there yet. Raises OSError."""
@@ -54,42 +55,19 @@ class Layout:
         path = f"{self.base}/{QUARANTINE}/{volume.kind}-{volume.id}"
         return f"{path}-{os.urandom(4).hex()}" if os.path.lexists(path) else path
 
-    # What is in `staging` belongs to whoever holds a shared lock on the directory.
-
-    def hold(self, name: str) -> None:
-        """Say that this process works on `staging/<name>`, until `release` or its end."""
-        if name not in self._working:
-            self._working[name] = self._locked(fcntl.LOCK_SH)
-
-    def release(self, name: str) -> None:
-        """Say that `staging/<name>` is finished with; success if it never was held."""
-        descriptor = self._working.pop(name, None)
-        if descriptor is not None:
-            os.close(descriptor)
-
     @contextlib.contextmanager
     def working(self, name: str) -> Iterator[str]:
         """Hold `staging/<name>` while the context lasts; gives its path."""
-        self.hold(name)
-        try:
+        with self.claimed(name):
             yield f"{self.base}/{STAGING}/{name}"
-        finally:
-            self.release(name)
 
     @contextlib.contextmanager
     def unowned(self) -> Iterator[list[str]]:
         """What in `staging` and `removing` nobody works on, nor begins to while this lasts."""
         found = [f"{REMOVING}/{name}" for name in sorted(os.listdir(f"{self.base}/{REMOVING}"))]
-        try:
-            descriptor = self._locked(fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield found
-            return
-        try:
-            staging = sorted(os.listdir(f"{self.base}/{STAGING}"))
+        with self.alone() as unclaimed:
+            staging = sorted(os.listdir(f"{self.base}/{STAGING}")) if unclaimed else []
             yield [f"{STAGING}/{name}" for name in staging] + found
-        finally:
-            os.close(descriptor)
 
     def is_being_removed(self, name: str) -> bool:
         """Whether what `unowned` gave is in `removing` and under a living process, or gone."""
@@ -102,15 +80,6 @@ class Layout:
             return True
         except NotADirectoryError:
             return False
-
-    def _locked(self, how: int) -> int:
-        descriptor = os.open(f"{self.base}/{STAGING}", os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            fcntl.flock(descriptor, how)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        return descriptor
 
     def _record(self, volume: Volume) -> str:
         # Not kind/id: who has a record open does not use the volume.

@@ -54,6 +54,16 @@ def mount_at(point: str) -> Mount | None:
     return found
 
 
+def holding(path: str) -> Mount | None:
+    """The mount that holds the real path `path`, or would if it were made."""
+    found = None
+    for mount in mounts():
+        inside = path == mount.point or path.startswith(mount.point.rstrip("/") + "/")
+        if inside and (found is None or len(mount.point) >= len(found.point)):
+            found = mount
+    return found
+
+
 def bind(source: str, target: str) -> None:
     """Bind the directory `source` at `target`. Raises OSError."""
     _mount(source, target, None, MS_BIND)

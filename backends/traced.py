@@ -20,7 +20,7 @@ class Traced:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._backend, name)
-        if name == "path" or not callable(found):
+        if name == "location" or not callable(found):
             return found
 
         def operation(*arguments: Any, **options: Any) -> Any:

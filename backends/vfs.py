@@ -16,10 +16,11 @@ import os
 import time
 from collections.abc import Iterator
 
-from backends import busy
+from backends import busy, mounts
 from backends.base import LAYERS, STAGING, Backend, Edit, Found, Space, Usage, Volume
 from backends.changes import Change, walk
 from backends.copy import FICLONE, copy_tree
+from backends.detached import AT_FDCWD, checked, path_of, read_only_view, sync_filesystem
 from backends.errors import (
     BackendError,
     NotSupported,
@@ -30,7 +31,6 @@ from backends.errors import (
     from_os_error,
 )
 from backends.layout import Layout, locked, sync_directory
-from backends.readonly import AT_FDCWD, checked, read_only_view
 from backends.tree import TreeChanged, erase
 
 ATTEMPTS = 5
@@ -139,7 +139,7 @@ class VfsBackend(Backend):
 
     def _publish(self, tree: str, volume: Volume, record: bytes) -> None:
         """Make the directory `tree` the volume, durably: all of it or nothing."""
-        _sync_filesystem(tree)
+        sync_filesystem(tree)
         self._name(tree, volume, record)
         for directory in (f"{self._layout.base}/{volume.kind}", os.path.dirname(tree)):
             sync_directory(directory)
@@ -163,7 +163,7 @@ class VfsBackend(Backend):
 
     # Removing
 
-    def remove(self, volume: Volume) -> None:
+    def remove(self, volume: Volume, *, force: bool = False) -> list[str]:
         with self._doing(f"remove {volume}"):
             path = self._layout.path(volume)
             if os.path.lexists(path):
@@ -176,6 +176,10 @@ class VfsBackend(Backend):
             self._layout.drop_record(volume)
             if volume.kind == STAGING:
                 self._layout.release(volume.id)
+        return []
+
+    def require_removable(self, volume: Volume, *, force: bool = False) -> None:
+        """Nobody else can make snapshots that are in the way."""
 
     def _take_away(self, volume: Volume) -> None:
         """Rename, then erase; a lock on the directory says that somebody is at it."""
@@ -191,8 +195,12 @@ class VfsBackend(Backend):
     def frozen(self, volume: Volume) -> contextlib.AbstractContextManager[str]:
         return self.open(volume)
 
-    def path(self, volume: Volume) -> str:
+    def location(self, volume: Volume) -> str:
         return self._layout.path(volume)
+
+    def mount(self, volume: Volume, point: str) -> None:
+        with self._doing(f"mount {volume}"), self.open(volume):
+            mounts.bind(self._layout.path(volume), point)
 
     @contextlib.contextmanager
     def open(self, volume: Volume) -> Iterator[str]:
@@ -203,8 +211,7 @@ class VfsBackend(Backend):
                 view = read_only_view(path) if volume.kind == LAYERS else None
                 if view is not None:
                     stack.callback(os.close, view)
-                    # By number and not "self", so that programs that are started here find it too.
-                    path = f"/proc/{os.getpid()}/fd/{view}"
+                    path = path_of(view)
             yield path
 
     def changes(self, volume: Volume, base: Volume | None) -> Iterator[Change]:
@@ -296,15 +303,6 @@ class VfsBackend(Backend):
 
     def warnings(self) -> list[str]:
         return []
-
-
-def _sync_filesystem(path: str) -> None:
-    """Have all that was written below `path` on disk, in one call and not one for each file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        checked(ctypes.CDLL(None, use_errno=True).syncfs(descriptor), path)
-    finally:
-        os.close(descriptor)
 
 
 def _rename_to_new(source: str, target: str) -> None:

@@ -33,7 +33,7 @@ def per_container(root: str) -> Iterator[Figure]:
 
     with Store.open(root) as store:
         image = store.image("debian:12")
-        layer = store.backend.path(store.volume(image))
+        layer = store.backend.location(store.volume(image))
         bare = f"{os.path.dirname(root)}/bare"
         btrfsutil.create_subvolume(bare)
         numbers = itertools.count()

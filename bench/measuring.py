@@ -4,12 +4,16 @@ A ratio compares medians of one run on one machine. The things compared take tur
 so that what else the machine does falls on all of them alike.
 """
 
+import argparse
+import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from types import FrameType
 from typing import NamedTuple
 
 PYTHON = sys.executable
@@ -90,3 +94,37 @@ def table(figures: Sequence[Figure]) -> str:
         cells = [cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)]
         lines.append("  ".join([*cells, row[3]]).rstrip())
     return "\n".join(lines)
+
+
+def command_line(what: str, families: Collection[str]) -> argparse.Namespace:
+    """The options of a benchmark: `names` of families of figures, and `json`, a file or None.
+
+    What it mounts is unmounted on SIGTERM too.
+    """
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"of {', '.join(families)}")
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - set(families)
+    if unknown:
+        parser.error(f"no figure is called {', '.join(sorted(unknown))}")
+    if os.geteuid():
+        parser.error("only root can mount a filesystem: run as root")
+    signal.signal(signal.SIGTERM, _interrupted)
+    return arguments
+
+
+def _interrupted(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def report(figures: Sequence[Figure], file: str | None) -> int:
+    """Print the table, and write it to the file as JSON; 1 if a bound was missed."""
+    print(table(figures))
+    if file:
+        with open(file, "w") as opened:
+            json.dump([figure._asdict() for figure in figures], opened, indent=2)
+    missed = [figure.name for figure in figures if figure.missed]
+    if missed:
+        print(f"missed: {'; '.join(missed)}", file=sys.stderr)
+    return 1 if missed else 0

@@ -6,16 +6,12 @@ Needs root and about 12 GB of space. BENCH_DIR is where (by default /var/tmp), B
 root filesystem tar to take instead of a fresh Debian.
 """
 
-import argparse
 import contextlib
-import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from types import FrameType
 
 import commands
 import committing
@@ -25,7 +21,7 @@ import listing
 import memory
 import pool
 import rootfs
-from measuring import Figure, cowshed, table
+from measuring import Figure, command_line, cowshed, report
 
 POOL = 40 << 30
 """Bytes that a pool may grow to; its file is sparse."""
@@ -89,30 +85,9 @@ def measure(names: list[str]) -> list[Figure]:
     return figures
 
 
-def interrupted(number: int, _: FrameType | None) -> None:
-    raise SystemExit(128 + number)
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Measure what the README claims.")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there, too")
-    parser.add_argument("names", metavar="NAME", nargs="*", help=f"of {', '.join(FAMILIES)}")
-    arguments = parser.parse_args()
-    unknown = set(arguments.names) - set(FAMILIES)
-    if unknown:
-        parser.error(f"no figure is called {', '.join(sorted(unknown))}")
-    if os.geteuid():
-        parser.error("only root can mount a filesystem: run as root")
-    signal.signal(signal.SIGTERM, interrupted)
-    figures = measure(arguments.names or list(FAMILIES))
-    print(table(figures))
-    if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump([figure._asdict() for figure in figures], file, indent=2)
-    missed = [figure.name for figure in figures if figure.missed]
-    if missed:
-        print(f"missed: {'; '.join(missed)}", file=sys.stderr)
-    return 1 if missed else 0
+    arguments = command_line("Measure what the README claims.", FAMILIES)
+    return report(measure(arguments.names or list(FAMILIES)), arguments.json)
 
 
 if __name__ == "__main__":

@@ -216,7 +216,13 @@ def rm(
     ctx: typer.Context,
     names: SomeNames = None,
     force: Annotated[
-        bool, typer.Option("-f", "--force", help="Also a mounted one: it is unmounted first.")
+        bool,
+        typer.Option(
+            "-f",
+            "--force",
+            help="Also a mounted one: it is unmounted first. Also one that others have made ZFS"
+            " snapshots of: they are destroyed.",
+        ),
     ] = False,
     every: Every = False,
     ignore: Annotated[
@@ -239,7 +245,7 @@ def rm(
 
         def remove(name: str) -> None:
             try:
-                store.remove_container(store.container(name), force=force)
+                destroyed = store.remove_container(store.container(name), force=force)
             except NotFound as error:
                 if force and not ignore:
                     # Docker tells, and is content.
@@ -247,6 +253,8 @@ def rm(
                 if force or ignore:
                     return
                 raise
+            for snapshot in destroyed:
+                output.warn(f"destroyed {snapshot}, a snapshot that cowshed had not made")
             output.line(name)
 
         each(_chosen(store, names, every), remove)

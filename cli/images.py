@@ -328,7 +328,7 @@ def rmi(
             "-f",
             "--force",
             help="Also where containers were made of it (it stays then, without a name), and all"
-            " tags of an id.",
+            " tags of an id. Destroys ZFS snapshots that others have made of it.",
         ),
     ] = False,
     ignore: Annotated[
@@ -362,6 +362,8 @@ def rmi(
             for gone in removed:
                 if gone.kind == "busy":
                     output.warn(gone.name)
+                elif gone.kind == "snapshot":
+                    output.warn(f"destroyed {gone.name}, a snapshot that cowshed had not made")
                 elif gone.kind == "untagged":
                     output.line(f"Untagged: {gone.name}")
                 elif gone.kind == "image":

@@ -99,7 +99,7 @@ def cowshed(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="What the store must be: btrfs, loopback or vfs.",
+            help="What the store must be: btrfs, zfs, loopback or vfs.",
         ),
     ] = None,
     verbose: Annotated[

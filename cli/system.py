@@ -22,7 +22,16 @@ def init(
         typer.Option(
             "--backend",
             metavar="NAME",
-            help="btrfs, loopback (a btrfs pool in a file) or vfs (plain directories).",
+            help="btrfs, zfs, loopback (a btrfs pool in a file) or vfs (plain directories).",
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            metavar="POOL/NAME",
+            help="The ZFS dataset for the volumes, which is made; by default one below that of the"
+            " root. Implies --backend zfs.",
         ),
     ] = None,
     size: Annotated[
@@ -40,8 +49,8 @@ def init(
 ) -> None:
     """Make a store, or change its size and quota.
 
-    Every other command makes a store with the defaults if there is none: on btrfs as it is, else in
-    a btrfs pool in a file, or in plain directories where the user is not root.
+    Every other command makes a store with the defaults if there is none: on btrfs and ZFS as they
+    are, else in a btrfs pool in a file, or in plain directories where the user is not root.
     """
     from imagegraph.sizes import parse_size
     from imagegraph.store import Store
@@ -51,7 +60,8 @@ def init(
         wanted = parse_size(size) if size is not None else None
     name = backend or options.backend
     known_backend(name)
-    with Store.init(root_of(options), backend=name, size=wanted, quota=quota) as store:
+    made = Store.init(root_of(options), backend=name, size=wanted, quota=quota, dataset=dataset)
+    with made as store:
         output.line(f"Initialized {store.root} ({store.graph.setting('backend')})")
 
 

@@ -39,7 +39,7 @@ def image(store: "Store", found: Image) -> dict[str, Any]:
             "Layers": [layer.diff_id for layer in reversed(layers) if layer.diff_id],
         },
         "Backend": store.backend.name,
-        "Volume": store.backend.path(store.volume(found)),
+        "Volume": store.backend.location(store.volume(found)),
     }
 
 
@@ -68,7 +68,7 @@ def container(store: "Store", found: Container, *, size: bool = False) -> dict[s
         },
         "Config": merged,
         "Backend": store.backend.name,
-        "Volume": store.backend.path(store.volume(found)),
+        "Volume": store.backend.location(store.volume(found)),
     }
     if size and base:
         own = container_size(store, found)

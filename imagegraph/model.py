@@ -82,7 +82,10 @@ class HistoryEntry(NamedTuple):
 
 
 class Removed(NamedTuple):
-    """One thing that `rmi` or `prune` did: kind is "untagged", "image", "layer" or "container"."""
+    """One thing that `rmi` or `prune` did.
+
+    Its kind is "untagged", "image", "layer", "container", or "snapshot" for one of others.
+    """
 
     kind: str
     name: str

@@ -28,7 +28,8 @@ def all_mounted() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     volume = re.compile(f"/{CONTAINERS}/([0-9a-f]{{64}})(?:/|$)")
     for mount in mounts.mounts():
-        if inside := volume.search(mount.root):
+        # A subvolume is a directory of its filesystem; a dataset is a filesystem.
+        if inside := volume.search(mount.root) or volume.search(mount.source):
             found.setdefault(inside[1], []).append(mount.point)
     return found
 
@@ -42,8 +43,7 @@ def mount(store: "Store", container: Container) -> str:
     try:
         if point not in mounted(container.id):
             os.makedirs(point, mode=0o700, exist_ok=True)
-            with store.open_tree(container):
-                mounts.bind(store.backend.path(store.volume(container)), point)
+            store.backend.mount(store.volume(container), point)
     except OSError as error:
         raise from_os_error(error, f"mount container {container.name}") from error
     return point

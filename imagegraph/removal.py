@@ -20,7 +20,7 @@ def remove_image(store: "Store", name: str, *, force: bool, prune: bool) -> list
     """See Store.remove_image."""
     store.reap()
     graph = store.graph
-    _require_pool(store, find_image_and_tag(graph, name)[0])
+    _require_removable(store, *find_image_and_tag(graph, name), force)
     with graph.writing():
         image, tag = find_image_and_tag(graph, name)
         tags = graph.tags(image.id)
@@ -38,11 +38,23 @@ def remove_image(store: "Store", name: str, *, force: bool, prune: bool) -> list
             dropped, doomed = _drop(store, image, lambda _: prune)
             removed += [Removed("image", gone.id) for gone in dropped]
             touched |= {gone.layer for gone in dropped}
-    ended = _remove_layers(store, touched, doomed)
+    ended = _remove_layers(store, touched, doomed, force)
     busy = [left.name for left in ended if left.kind == "busy"]
     if busy:
         raise Conflict(f"the image is removed, but not all of its layers: {'; '.join(busy)}")
     return removed + ended
+
+
+def _require_removable(store: "Store", image: Image, tag: Reference | None, force: bool) -> None:
+    """Raises what would stop the removal half-way, before anything is removed."""
+    _require_pool(store, image)
+    graph = store.graph
+    last = tag is None or graph.tags(image.id) == [tag]
+    if last and not graph.containers_of(image.id) and not graph.children(image.id):
+        try:
+            store.backend.require_removable(Volume(LAYERS, image.layer), force=force)
+        except VolumeBusy as error:
+            raise Conflict(f"image {tag or image.id[:12]} stays: {error}") from error
 
 
 def _require_pool(store: "Store", image: Image) -> None:
@@ -110,7 +122,9 @@ def _drop(
     return dropped, doomed
 
 
-def _remove_layers(store: "Store", touched: set[str], doomed: list[str]) -> list[Removed]:
+def _remove_layers(
+    store: "Store", touched: set[str], doomed: list[str], force: bool = False
+) -> list[Removed]:
     """Remove the volumes of layers in state `removing`, then their rows.
 
     The records of the other layers whose images or tags were `touched` are brought up to date
@@ -120,7 +134,7 @@ def _remove_layers(store: "Store", touched: set[str], doomed: list[str]) -> list
     removed = []
     for layer in doomed:
         try:
-            store.backend.remove(Volume(LAYERS, layer))
+            destroyed = store.backend.remove(Volume(LAYERS, layer), force=force)
         except VolumeBusy as busy:
             with store.graph.writing():
                 store.graph.doom_layer(layer, None)
@@ -130,6 +144,7 @@ def _remove_layers(store: "Store", touched: set[str], doomed: list[str]) -> list
         with store.graph.writing():
             store.graph.drop("layers", layer)
         removed.append(Removed("layer", layer))
+        removed += [Removed("snapshot", name) for name in destroyed]
     for layer in touched.difference(doomed):
         records.describe_layer(store.graph, store.backend, layer)
     return removed

@@ -58,7 +58,7 @@ class Store:
     def open(cls, root: str = DEFAULT_ROOT, *, backend: str | None = None) -> Self:
         """Open the store at `root`; where there is none yet, make one with the defaults.
 
-        `backend` is the name the store must have (btrfs, loopback, vfs). Raises StoreError,
+        `backend` is the name the store must have (btrfs, zfs, loopback, vfs). Raises StoreError,
         BackendError.
         """
         root = os.path.realpath(root)
@@ -84,11 +84,15 @@ class Store:
         backend: str | None = None,
         size: int | None = None,
         quota: bool = False,
+        dataset: str | None = None,
     ) -> Self:
         """Make a store at `root`, or bring the one there to the `size` and `quota` asked for.
 
-        `size`: bytes of a loopback pool. Raises StoreError, BackendError.
+        `size`: bytes of a loopback pool. `dataset`: the ZFS dataset for the volumes, which is
+        made. Raises StoreError, BackendError.
         """
+        if dataset is not None:
+            backend = backend or "zfs"
         # The kernel names mounts by their real paths.
         root = os.path.realpath(root)
         try:
@@ -114,7 +118,7 @@ class Store:
             if there:
                 # A pool that is gone is to be put back, and never made anew.
                 detect.open_backend(root, name)
-            detect.prepare(root, name, size=size, quota=quota)
+            detect.prepare(root, name, size=size, quota=quota, dataset=dataset)
             if not graph.settle("backend", name):
                 raise StoreError(f"another process made {root} with another backend: try again")
             return cls(root, graph, detect.open_backend(root, name))
@@ -284,10 +288,12 @@ class Store:
             raise NameInUse(f"the container name {name} is in use") from error
         records.describe_container(self.graph, self.backend, container.id)
 
-    def remove_container(self, container: Container, *, force: bool = False) -> None:
+    def remove_container(self, container: Container, *, force: bool = False) -> list[str]:
         """Remove the container and its volume; `force` unmounts it first.
 
-        Raises Conflict, naming the mount or process, while it is in use; it then stays.
+        `force` also destroys the snapshots that others have made of the volume: their names are
+        returned. Raises Conflict, naming them, or the mount or process that uses it; the
+        container then stays.
         """
         from imagegraph import mounting
 
@@ -303,15 +309,16 @@ class Store:
             if not self.graph.doom_container(container.id, self.owner.token):
                 raise NotFound(f"container {container.name} was removed meanwhile")
         try:
-            self.backend.remove(Volume(CONTAINERS, container.id))
+            destroyed = self.backend.remove(Volume(CONTAINERS, container.id), force=force)
         except (VolumeBusy, Unavailable) as error:
             self._keep(container)
             if isinstance(error, VolumeBusy):
-                raise Conflict(f"container {container.name} is in use: {error}") from error
+                raise Conflict(f"container {container.name} stays: {error}") from error
             raise
         with self.graph.writing():
             self.graph.drop("containers", container.id)
         mounting.forget(self, container)
+        return destroyed
 
     def _keep(self, container: Container) -> None:
         """Have a container back that could not be removed, unless its removal had begun."""

@@ -12,7 +12,7 @@ from backends.libzfs import run
 from backends.libzfs.enums import DatasetType
 from backends.libzfs.errors import absent_is_success
 from backends.libzfs.names import check, check_snapshot_part
-from backends.libzfs.objects import options
+from backends.libzfs.run import options
 
 # The kernel takes no single argument of 128 KiB or more (MAX_ARG_STRLEN).
 _MAX_ARGUMENT = 120 << 10

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, cast
 from backends.libzfs import run
 from backends.libzfs.enums import Error
 from backends.libzfs.errors import ZFSException, from_stderr
-from backends.libzfs.objects import ZFSObject, options
+from backends.libzfs.objects import ZFSObject
+from backends.libzfs.run import options
 
 if TYPE_CHECKING:
     from backends.libzfs.datasets import ZFSDataset

@@ -11,7 +11,8 @@ from backends.libzfs.enums import DatasetType, Error, SendFlag
 from backends.libzfs.errors import ZFSException
 from backends.libzfs.listing import FILESYSTEMS, Batch, names_below
 from backends.libzfs.names import check, check_snapshot_part
-from backends.libzfs.objects import ZFSResource, options
+from backends.libzfs.objects import ZFSResource
+from backends.libzfs.run import options
 from backends.libzfs.snapshots import plain
 
 if TYPE_CHECKING:

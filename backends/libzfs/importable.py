@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from backends.libzfs import run, status
 from backends.libzfs.enums import LpcError, PoolState, PoolStatus
 from backends.libzfs.errors import ZFSException, ZFSInvalidCachefileException, from_stderr
-from backends.libzfs.objects import options
 from backends.libzfs.pools import ZFSPool
+from backends.libzfs.run import options
 
 if TYPE_CHECKING:
     from backends.libzfs.zfs import ZFS

@@ -19,13 +19,6 @@ if TYPE_CHECKING:
     from backends.libzfs.zfs import ZFS
 
 
-def options(properties: Mapping[str, object] | None, flag: str = "-o") -> list[str]:
-    """The properties as options of a command: -o name=value -o ..."""
-    return [
-        part for name, value in (properties or {}).items() for part in (flag, f"{name}={value}")
-    ]
-
-
 class ZFSObject:
     """A dataset, snapshot or bookmark by name.
 

@@ -12,9 +12,9 @@ from backends.libzfs.enums import DatasetType, Error, PoolState, PoolStatus, Zpo
 from backends.libzfs.errors import ZFSException, also_oserror, not_available
 from backends.libzfs.listing import Rows
 from backends.libzfs.names import check
-from backends.libzfs.objects import options
 from backends.libzfs.poolproperties import FEATURE, ZPoolFeature, ZPoolProperty
 from backends.libzfs.reasons import WARNINGS, detail, status_code
+from backends.libzfs.run import options
 from backends.libzfs.scans import ZPoolRaidzExpand, ZPoolScrub
 from backends.libzfs.snapshots import create_unmounted
 from backends.libzfs.topology import Topology, topology_arguments

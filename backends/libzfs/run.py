@@ -14,7 +14,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -159,6 +159,13 @@ def stream(argv: Sequence[str]) -> Iterator[str]:
 def say(text: str) -> None:
     """Pass on what a command wrote on stderr for the user (progress, sizes)."""
     sys.stderr.write(text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace"))
+
+
+def options(properties: Mapping[str, object] | None, flag: str = "-o") -> list[str]:
+    """The properties as options of a command: -o name=value -o ..."""
+    return [
+        part for name, value in (properties or {}).items() for part in (flag, f"{name}={value}")
+    ]
 
 
 @functools.cache

@@ -15,7 +15,8 @@ from backends.libzfs.errors import (
     not_available,
 )
 from backends.libzfs.names import check, check_snapshot_part
-from backends.libzfs.objects import ZFSObject, ZFSResource, options
+from backends.libzfs.objects import ZFSObject, ZFSResource
+from backends.libzfs.run import options
 
 if TYPE_CHECKING:
     from backends.libzfs.datasets import ZFSDataset

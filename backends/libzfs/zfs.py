@@ -25,8 +25,9 @@ from backends.libzfs.errors import ZFSException, not_available
 from backends.libzfs.importable import ZFSImportablePool
 from backends.libzfs.listing import FILESYSTEMS, TYPE_NAMES, Batch, Rows, get, names_below
 from backends.libzfs.names import problem
-from backends.libzfs.objects import ZFSObject, options
+from backends.libzfs.objects import ZFSObject
 from backends.libzfs.pools import ZFSPool
+from backends.libzfs.run import options
 from backends.libzfs.snapshots import ZFSBookmark, ZFSSnapshot, create_unmounted, require_snapshot
 from backends.libzfs.topology import Topology, topology_arguments
 from backends.libzfs.vdevs import ZFSVdev

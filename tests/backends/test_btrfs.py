@@ -25,7 +25,7 @@ def layer(backend: BtrfsBackend, files: dict[str, bytes]) -> Volume:
     staging, sealed = Volume(STAGING, new_id()), Volume(LAYERS, new_id())
     backend.create(staging)
     for name, content in files.items():
-        Path(backend.path(staging), name).write_bytes(content)
+        Path(backend.location(staging), name).write_bytes(content)
     backend.seal(staging, sealed)
     return sealed
 
@@ -53,7 +53,7 @@ def run(*command: object) -> str:
 
 def test_an_immutable_container_is_removed_and_so_is_its_layer(backend: BtrfsBackend) -> None:
     volume = clone(backend, layer(backend, {"a": b"1"}))
-    run("chattr", "+i", backend.path(volume))
+    run("chattr", "+i", backend.location(volume))
     sealed = commit(backend, volume)
     backend.remove(volume)
     backend.remove(sealed)
@@ -64,15 +64,15 @@ def test_a_nested_subvolume_in_an_immutable_directory_is_kept_and_removed(
     backend: BtrfsBackend,
 ) -> None:
     volume = clone(backend, layer(backend, {"a": b"1"}))
-    tree = Path(backend.path(volume))
+    tree = Path(backend.location(volume))
     (tree / "d").mkdir()
     run("btrfs", "subvolume", "create", tree / "d/s")
     (tree / "d/s/f").write_text("precious")
     run("chattr", "+i", tree / "d")
     sealed = Volume(LAYERS, new_id())
     assert backend.snapshot(volume, sealed) == ["d/s"]
-    assert Path(backend.path(sealed), "d/s/f").read_text() == "precious"
-    assert "i" in run("lsattr", "-d", f"{backend.path(sealed)}/d").split()[0]
+    assert Path(backend.location(sealed), "d/s/f").read_text() == "precious"
+    assert "i" in run("lsattr", "-d", f"{backend.location(sealed)}/d").split()[0]
     backend.remove(volume)
     backend.remove(sealed)
     assert gone(backend) and backend.leftovers() == []
@@ -80,7 +80,7 @@ def test_a_nested_subvolume_in_an_immutable_directory_is_kept_and_removed(
 
 def test_a_nested_subvolume_below_a_very_long_path_is_removed(backend: BtrfsBackend) -> None:
     volume = clone(backend, layer(backend, {"a": b"1"}))
-    here = os.open(backend.path(volume), os.O_RDONLY)
+    here = os.open(backend.location(volume), os.O_RDONLY)
     for _ in range(18):
         os.mkdir("x" * 250, dir_fd=here)
         below = os.open("x" * 250, os.O_RDONLY, dir_fd=here)
@@ -94,7 +94,7 @@ def test_a_nested_subvolume_below_a_very_long_path_is_removed(backend: BtrfsBack
 
 def test_a_loop_device_on_a_file_keeps_the_volume(backend: BtrfsBackend) -> None:
     volume = clone(backend, layer(backend, {"disk": bytes(1 << 20)}))
-    device = run("losetup", "--find", "--show", f"{backend.path(volume)}/disk")
+    device = run("losetup", "--find", "--show", f"{backend.location(volume)}/disk")
     try:
         with pytest.raises(VolumeBusy, match=device):
             backend.remove(volume)
@@ -107,7 +107,8 @@ def test_an_overlay_keeps_the_volume(backend: BtrfsBackend, tmp_path: Path) -> N
     volume = clone(backend, layer(backend, {"a": b"1"}))
     for name in ("upper", "work", "merged"):
         (tmp_path / name).mkdir()
-    options = f"lowerdir={backend.path(volume)},upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    lower = backend.location(volume)
+    options = f"lowerdir={lower},upperdir={tmp_path}/upper,workdir={tmp_path}/work"
     run("mount", "-t", "overlay", "-o", options, "overlay", tmp_path / "merged")
     try:
         with pytest.raises(VolumeBusy, match="merged"):
@@ -119,7 +120,7 @@ def test_an_overlay_keeps_the_volume(backend: BtrfsBackend, tmp_path: Path) -> N
 
 def test_who_reads_a_record_does_not_use_the_volume(backend: BtrfsBackend) -> None:
     volume = clone(backend, layer(backend, {"a": b"1"}))
-    [record] = Path(backend.path(volume)).parents[1].glob(f"records/*{volume.id}")
+    [record] = Path(backend.location(volume)).parents[1].glob(f"records/*{volume.id}")
     with record.open():
         backend.remove(volume)
     assert gone(backend)
@@ -128,7 +129,7 @@ def test_who_reads_a_record_does_not_use_the_volume(backend: BtrfsBackend) -> No
 def test_a_layer_that_was_written_to_is_reported(backend: BtrfsBackend) -> None:
     good, bad = layer(backend, {"a": b"1"}), layer(backend, {"a": b"1"})
     clone(backend, good)
-    path = backend.path(bad)
+    path = backend.location(bad)
     run("btrfs", "property", "set", "-f", path, "ro", "false")
     Path(path, "a").write_bytes(b"2")
     run("btrfs", "property", "set", path, "ro", "true")
@@ -140,7 +141,7 @@ def test_a_layer_that_was_written_to_is_reported(backend: BtrfsBackend) -> None:
 def test_siblings_that_changed_while_the_clock_was_behind_differ(backend: BtrfsBackend) -> None:
     parent = layer(backend, {})
     one, other = clone(backend, parent), clone(backend, parent)
-    trees = [Path(backend.path(volume)) for volume in (one, other)]
+    trees = [Path(backend.location(volume)) for volume in (one, other)]
     for number in range(200):
         for letter, tree in zip(b"ab", trees, strict=True):
             Path(tree, f"{number}").write_bytes(bytes([letter]) * 10)
@@ -150,7 +151,7 @@ def test_siblings_that_changed_while_the_clock_was_behind_differ(backend: BtrfsB
     first, second = commit(backend, one), commit(backend, other)
     # As if the clones had been made an hour later than the files: the clock was set back between.
     for volume in (first, second):
-        [record] = Path(backend.path(volume)).parents[1].glob(f"records/layers-{volume.id}")
+        [record] = Path(backend.location(volume)).parents[1].glob(f"records/layers-{volume.id}")
         head, _, rest = record.read_bytes().partition(b"\n")
         moment = int(head.split(b'"cloned": ')[1].rstrip(b"}"))
         later = head.replace(b"%d" % moment, b"%d" % (moment + 3600 * 10**9))
@@ -161,15 +162,16 @@ def test_siblings_that_changed_while_the_clock_was_behind_differ(backend: BtrfsB
 def test_a_committed_image_does_not_inherit_the_bound_of_a_full_qgroup(
     backend: BtrfsBackend,
 ) -> None:
-    run("btrfs", "quota", "enable", Path(backend.path(Volume(LAYERS, ""))).parent)
-    run("btrfs", "quota", "rescan", "-w", Path(backend.path(Volume(LAYERS, ""))).parent)
+    run("btrfs", "quota", "enable", Path(backend.location(Volume(LAYERS, ""))).parent)
+    run("btrfs", "quota", "rescan", "-w", Path(backend.location(Volume(LAYERS, ""))).parent)
     bounded = clone(backend, layer(backend, {"a": b"1"}))
     backend.limit(bounded, 4 << 20)
     free = clone(backend, commit(backend, bounded))
-    with open(f"{backend.path(free)}/large", "wb") as file:
+    with open(f"{backend.location(free)}/large", "wb") as file:
         file.write(os.urandom(16 << 20))
         os.fsync(file.fileno())
-    with pytest.raises(OSError, match="quota"), open(f"{backend.path(bounded)}/b", "wb") as file:
+    path = Path(backend.location(bounded), "b")
+    with pytest.raises(OSError, match="quota"), path.open("wb") as file:
         file.write(os.urandom(16 << 20))
         os.fsync(file.fileno())
 
@@ -178,7 +180,7 @@ def test_a_subvolume_made_during_a_commit_is_not_lost(
     backend: BtrfsBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     volume = clone(backend, layer(backend, {"a": b"1"}))
-    tree = Path(backend.path(volume))
+    tree = Path(backend.location(volume))
     ask, asked = btrfs.subvolumes.nested, []
 
     def nested(path: str) -> list[str]:
@@ -192,4 +194,4 @@ def test_a_subvolume_made_during_a_commit_is_not_lost(
     monkeypatch.setattr(btrfs.subvolumes, "nested", nested)
     sealed = Volume(LAYERS, new_id())
     assert backend.snapshot(volume, sealed) == ["s"]
-    assert Path(backend.path(sealed), "s/f").read_text() == "precious"
+    assert Path(backend.location(sealed), "s/f").read_text() == "precious"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from backends.base import CONTAINERS, LAYERS, STAGING, Volume
+from backends.detached import read_only_view
 from backends.errors import BackendError, NoSpace, Unavailable, VolumeBusy
-from backends.readonly import read_only_view
 from backends.vfs import VfsBackend, prepare
 from tests.conftest import mounted, require
 from tests.trees import entries, fill
@@ -69,7 +69,7 @@ def test_where_the_name_was_taken_meanwhile_nothing_is_replaced(backend: VfsBack
     """A rename to a directory that is there replaces it when it is empty; ours must not."""
     from backends.vfs import _rename_to_new
 
-    one, other = Path(backend.path(volume(STAGING))), Path(backend.path(volume(LAYERS)))
+    one, other = Path(backend.location(volume(STAGING))), Path(backend.location(volume(LAYERS)))
     one.mkdir()
     other.mkdir()
     with pytest.raises(FileExistsError):
@@ -93,7 +93,7 @@ def test_a_removal_that_an_immutable_file_stops_names_it_and_a_sweep_ends_it(
     backend.create(volume(CONTAINERS))
     with pytest.raises(BackendError, match=r"stays.*chattr -i"):
         backend.sweep()
-    stays = Path(backend.path(volume(CONTAINERS))).parents[1] / left / "stays"
+    stays = Path(backend.location(volume(CONTAINERS))).parents[1] / left / "stays"
     subprocess.run(["chattr", "-i", stays], check=True)
     assert backend.sweep() == [left]
 
@@ -124,7 +124,7 @@ def test_a_view_of_a_layer_ends_with_its_process(backend: VfsBackend) -> None:
         "backend.open(Volume('layers', sys.argv[2])).__enter__()\n"
         "os.kill(os.getpid(), 9)\n"
     )
-    base = Path(backend.path(volume(LAYERS))).parents[1]
+    base = Path(backend.location(volume(LAYERS))).parents[1]
     subprocess.run([sys.executable, "-c", program, base, volume(LAYERS).id])
     assert volume(LAYERS).id not in Path("/proc/self/mountinfo").read_text()
     backend.remove(volume(LAYERS))
@@ -135,7 +135,7 @@ def test_a_container_that_changes_for_a_moment_is_copied_again(backend: VfsBacke
     with backend.open(volume(CONTAINERS)) as tree:
         for number in range(3000):
             Path(tree, f"{number}").touch()
-    staging = Path(backend.path(volume(STAGING))).parent
+    staging = Path(backend.location(volume(STAGING))).parent
 
     def disturb() -> None:
         while not any(True for copy in staging.iterdir() for _ in copy.iterdir()):
@@ -154,7 +154,7 @@ def test_a_container_that_changes_for_a_moment_is_copied_again(backend: VfsBacke
 def test_a_volume_that_cannot_get_its_name_leaves_no_record(backend: VfsBackend) -> None:
     require("root")
     require("chattr")
-    containers = Path(backend.path(volume(CONTAINERS))).parent
+    containers = Path(backend.location(volume(CONTAINERS))).parent
     subprocess.run(["chattr", "+i", containers], check=True)
     try:
         with pytest.raises(BackendError):

@@ -98,7 +98,7 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _unmount_all(cowshed: Cowshed) -> None:
+def unmount_all(cowshed: Cowshed) -> None:
     if any((cowshed.root / "mnt").glob("*")):
         cowshed("umount", "--all")
 
@@ -131,13 +131,25 @@ def _copied(store: Path, root: Path) -> Iterator[Cowshed]:
     subprocess.run(["cp", "-a", store, root], check=True)
     cowshed = Cowshed(root)
     yield cowshed
-    _unmount_all(cowshed)
+    unmount_all(cowshed)
 
 
 @pytest.fixture
 def on_btrfs(btrfs_mount: Path, tmp_path: Path, rootfs: Path) -> Iterator[Cowshed]:
     """The same on btrfs."""
-    cowshed = Cowshed(btrfs_mount / f"cli-{tmp_path.name}")
+    yield from _with_base(Cowshed(btrfs_mount / f"cli-{tmp_path.name}"), rootfs)
+
+
+@pytest.fixture
+def on_zfs(zfs_mount: Path, tmp_path: Path, rootfs: Path) -> Iterator[Cowshed]:
+    """The same on ZFS."""
+    yield from _with_base(Cowshed(zfs_mount / f"cli-{tmp_path.name}"), rootfs)
+
+
+ON_ZFS = pytest.param("on_zfs", marks=pytest.mark.zfs)
+
+
+def _with_base(cowshed: Cowshed, rootfs: Path) -> Iterator[Cowshed]:
     cowshed.ok("import", "-c", 'CMD ["sh"]', str(rootfs), "base:1")
     yield cowshed
-    _unmount_all(cowshed)
+    unmount_all(cowshed)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cowshed
+from tests.cli.conftest import ON_ZFS, Cowshed
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_a_reader_that_goes_away_ends_a_listing_quietly(cowshed: Cowshed, cow: P
     assert running.wait() != 0
 
 
-@pytest.mark.parametrize("where", ["cowshed", "on_btrfs"])
+@pytest.mark.parametrize("where", ["cowshed", "on_btrfs", ON_ZFS])
 def test_commit_of_a_mounted_container_prints_the_id(request: pytest.FixtureRequest, where: str):
     store: Cowshed = request.getfixturevalue(where)
     store.ok("create", "--name", "cow", "base:1")

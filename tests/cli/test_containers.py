@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cowshed
+from tests.cli.conftest import ON_ZFS, Cowshed
 
 AGE = r"(?:\d+ seconds? ago|Less than a second ago) *"
 NAMES = ("--format", "{{.Names}}")
@@ -134,7 +134,7 @@ def test_a_mount_in_use_is_named(cowshed: Cowshed):
     cowshed.ok("umount", "ann")
 
 
-@pytest.mark.parametrize("where", ["cowshed", "on_btrfs"])
+@pytest.mark.parametrize("where", ["cowshed", "on_btrfs", ON_ZFS])
 def test_rm_prints_what_it_removed(request: pytest.FixtureRequest, where: str):
     store: Cowshed = request.getfixturevalue(where)
     ids = store.lines("create", "-n", "2", "base:1")

@@ -22,8 +22,8 @@ def test_init_says_where_and_on_what(tmp_path: Path, btrfs_mount: Path):
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (("init", "--backend", "zebra"), 2, "btrfs, loopback, vfs"),
-        (("--backend", "zebra", "ps"), 2, "btrfs, loopback, vfs"),
+        (("init", "--backend", "zebra"), 2, "btrfs, zfs, loopback, vfs"),
+        (("--backend", "zebra", "ps"), 2, "btrfs, zfs, loopback, vfs"),
         (("init", "--size", "big"), 2, "--size"),
         (("init", "--backend", "vfs", "--size", "1g"), 1, "--size"),
         (("init", "--backend", "vfs", "--quota"), 1, "quota"),

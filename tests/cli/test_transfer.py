@@ -14,7 +14,7 @@ import pytest
 from backends.errors import CowshedError
 from cli.transfer import _written
 from imagegraph.store import Store
-from tests.cli.conftest import COMMAND, Cowshed, rootfs_tar
+from tests.cli.conftest import COMMAND, ON_ZFS, Cowshed, rootfs_tar
 
 
 def members(archive: bytes) -> dict[str, bytes | None]:
@@ -190,7 +190,7 @@ def test_a_full_disk_below_stdout_is_one_line(cowshed: Cowshed):
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-@pytest.mark.parametrize("where", ["empty", "on_btrfs"])
+@pytest.mark.parametrize("where", ["empty", "on_btrfs", ON_ZFS])
 def test_an_interrupted_import_leaves_nothing(
     request: pytest.FixtureRequest, where: str, number: signal.Signals, status: int
 ):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +18,9 @@ from backends.base import CONTAINERS, LAYERS, STAGING, Backend, Volume
 from tests.trees import fill
 
 CLONES = "a clone takes no space"
+FILES = "a volume is a directory among others, which anyone may put there"
+NO_QUOTA = "quotas are to be turned on first, or cannot be"
 NESTED = "a volume may hold nested subvolumes"
-QUOTA = "a volume can be limited"
 
 
 class Pool(NamedTuple):
@@ -29,6 +30,28 @@ class Pool(NamedTuple):
     open: Callable[[str], Backend]
     imported: str
     """What another process executes to have `backend`, given the base as `base`."""
+    lose_record: Callable[[Volume], None]
+    away: Callable[[], AbstractContextManager[str]]
+    """Have it vanish while the context lasts; gives the name by which it is missed."""
+    tree: Callable[[str], AbstractContextManager[str]]
+    """The path of the tree that is kept at a location."""
+
+
+def _plain(base: Path, open: Callable[[str], Backend], imported: str) -> Pool:
+    """A pool that is a directory."""
+
+    def lose_record(volume: Volume) -> None:
+        (base / "records" / f"{volume.kind}-{volume.id}").unlink()
+
+    @contextmanager
+    def away() -> Iterator[str]:
+        base.rename(base.with_name("away"))
+        try:
+            yield str(base)
+        finally:
+            base.with_name("away").rename(base)
+
+    return Pool(base, open, imported, lose_record, away, nullcontext)
 
 
 def _vfs(request: pytest.FixtureRequest) -> Iterator[Pool]:
@@ -36,7 +59,7 @@ def _vfs(request: pytest.FixtureRequest) -> Iterator[Pool]:
 
     base = request.getfixturevalue("tmp_path") / "pool"
     vfs.prepare(str(base))
-    yield Pool(base, vfs.VfsBackend, "from backends.vfs import VfsBackend as Backend")
+    yield _plain(base, vfs.VfsBackend, "from backends.vfs import VfsBackend as Backend")
 
 
 def _btrfs(request: pytest.FixtureRequest) -> Iterator[Pool]:
@@ -46,13 +69,43 @@ def _btrfs(request: pytest.FixtureRequest) -> Iterator[Pool]:
     with tempfile.TemporaryDirectory(dir=mount, ignore_cleanup_errors=True) as directory:
         base = Path(directory, "pool")
         btrfs.prepare(str(base))
-        yield Pool(base, btrfs.BtrfsBackend, "from backends.btrfs import BtrfsBackend as Backend")
+        yield _plain(base, btrfs.BtrfsBackend, "from backends.btrfs import BtrfsBackend as Backend")
         subprocess.run(["btrfs", "subvolume", "delete", base], capture_output=True)
 
 
+def _zfs(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    zpool, root = request.getfixturevalue("zpool"), request.getfixturevalue("tmp_path")
+    from backends import detached, zfs, zfs_dataset
+
+    dataset = f"{zpool}/{secrets.token_hex(4)}"
+    zfs_dataset.prepare(str(root), dataset)
+
+    def lose_record(volume: Volume) -> None:
+        name = f"{dataset}/{volume.kind}/{volume.id}"
+        subprocess.run(["zfs", "inherit", "cowshed:record", name], check=True)
+
+    @contextmanager
+    def away() -> Iterator[str]:
+        subprocess.run(["zfs", "rename", dataset, f"{dataset}-away"], check=True)
+        try:
+            yield dataset
+        finally:
+            subprocess.run(["zfs", "rename", f"{dataset}-away", dataset], check=True)
+
+    @contextmanager
+    def tree(location: str) -> Iterator[str]:
+        with zfs_dataset.view(location, read_only=True, doing="look") as mounted:
+            yield detached.path_of(mounted)
+
+    imported = "from backends.zfs import ZfsBackend as Backend"
+    yield Pool(root, zfs.ZfsBackend, imported, lose_record, away, tree)
+    subprocess.run(["zfs", "destroy", "-R", dataset], check=True)
+
+
 BACKENDS: dict[str, tuple[Callable[[pytest.FixtureRequest], Iterator[Pool]], frozenset[str]]] = {
-    "vfs": (_vfs, frozenset()),
-    "btrfs": (_btrfs, frozenset({CLONES, NESTED, QUOTA})),
+    "vfs": (_vfs, frozenset({FILES, NO_QUOTA})),
+    "btrfs": (_btrfs, frozenset({CLONES, FILES, NESTED, NO_QUOTA})),
+    "zfs": (_zfs, frozenset({CLONES})),
 }
 
 
@@ -64,7 +117,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test once for each backend that claims every ability that the test is marked with."""
     if "pool" in metafunc.fixturenames:
         needed = {mark.args[0] for mark in metafunc.definition.iter_markers("ability")}
-        claiming = [name for name, (_, abilities) in BACKENDS.items() if needed <= abilities]
+        claiming = [
+            pytest.param(name, marks=pytest.mark.zfs if name == "zfs" else ())
+            for name, (_, abilities) in BACKENDS.items()
+            if needed <= abilities
+        ]
         metafunc.parametrize("pool", claiming, indirect=True)
 
 

@@ -12,6 +12,7 @@ from backends.base import CONTAINERS, LAYERS, STAGING, Backend, Volume
 from backends.errors import VolumeBusy, VolumeNotFound
 from tests.conftest import require
 from tests.contract.conftest import (
+    FILES,
     NESTED,
     Pool,
     container,
@@ -92,7 +93,7 @@ def test_a_volume_that_a_process_uses_is_busy_and_the_process_is_named(
 ) -> None:
     volume = container(backend, layer(backend), b"record")
     program = f"import os, sys\nos.chdir(sys.argv[1])\n{program}\nprint(1, flush=True)\ninput()"
-    with process(program, backend.path(volume)) as user:
+    with backend.open(volume) as tree, process(program, tree) as user:
         before = _state(backend, volume)
         with pytest.raises(VolumeBusy, match=rf"process {user.pid}\b"):
             backend.remove(volume)
@@ -108,12 +109,14 @@ def test_a_volume_mounted_in_another_mount_namespace_is_busy(
     volume = container(backend, layer(backend), b"record")
     point = tmp_path / "point"
     point.mkdir()
-    script = f"mount --bind {backend.path(volume)} {point} && echo mounted && exec sleep 60"
+    backend.mount(volume, str(point))
+    script = "echo mounted && exec sleep 60"
     argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as holder:
         try:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "mounted\n"
+            subprocess.run(["umount", point], check=True)
             with pytest.raises(VolumeBusy, match=rf"mounted at {point}.*{holder.pid}"):
                 backend.remove(volume)
             assert read(backend, volume, "etc/passwd").startswith("root:")
@@ -129,7 +132,9 @@ def test_a_volume_with_a_mount_inside_it_is_busy_and_the_mount_unharmed(
     volume = container(backend, layer(backend))
     (tmp_path / "data").mkdir()
     (tmp_path / "data/kept").touch()
-    inside = f"{backend.path(volume)}/var/empty"
+    (tmp_path / "point").mkdir()
+    backend.mount(volume, str(tmp_path / "point"))
+    inside = tmp_path / "point/var/empty"
     subprocess.run(["mount", "--bind", tmp_path / "data", inside], check=True)
     try:
         with pytest.raises(VolumeBusy):
@@ -137,16 +142,9 @@ def test_a_volume_with_a_mount_inside_it_is_busy_and_the_mount_unharmed(
         assert (tmp_path / "data/kept").exists()
         assert present(backend, volume)
     finally:
-        _unmount_all(volume.id)
+        for mounted in (inside, tmp_path / "point"):
+            subprocess.run(["umount", mounted], check=True)
     backend.remove(volume)
-
-
-def _unmount_all(fragment: str) -> None:
-    """Unmount what is mounted below a path that has `fragment`, wherever a removal carried it."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        point = line.split()[4]
-        if fragment in point:
-            subprocess.run(["umount", point], check=True)
 
 
 def _state(backend: Backend, volume: Volume) -> object:
@@ -219,7 +217,7 @@ def test_sweeping_takes_no_layer_and_no_container(backend: Backend) -> None:
 
 @pytest.mark.parametrize("make", [layer, container])
 def test_a_volume_put_aside_is_out_of_every_listing_and_whole(
-    backend: Backend, make: Callable[..., Volume]
+    backend: Backend, pool: Pool, make: Callable[..., Volume]
 ) -> None:
     volume = make(backend, record=b"record")
     with backend.open(volume) as tree:
@@ -228,14 +226,16 @@ def test_a_volume_put_aside_is_out_of_every_listing_and_whole(
     assert list(backend.volumes()) == []
     assert backend.leftovers() == []
     assert backend.sweep() == []
-    assert entries(aside) == before
+    with pool.tree(aside) as tree:
+        assert entries(tree) == before
     with pytest.raises(VolumeNotFound), backend.open(volume):
         pass
 
 
+@pytest.mark.ability(FILES)
 def test_a_plain_file_among_the_volumes_can_be_put_aside(backend: Backend) -> None:
     volume = new(LAYERS)
-    Path(backend.path(volume)).write_text("who put this here?")
+    Path(backend.location(volume)).write_text("who put this here?")
     aside = backend.quarantine(volume)
     assert Path(aside).read_text() == "who put this here?"
     assert list(backend.volumes()) == []

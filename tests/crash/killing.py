@@ -21,9 +21,9 @@ CHANGING = (
     "write writev pwrite64 pwritev copy_file_range sendfile ftruncate truncate fallocate"
     " fsync fdatasync syncfs sync_file_range rename renameat renameat2 link linkat"
     " symlink symlinkat unlink unlinkat mkdir mkdirat rmdir mknod mknodat chmod fchmod fchmodat"
-    " chown fchown lchown fchownat setxattr lsetxattr fsetxattr utimensat mount umount2"
+    " chown fchown lchown fchownat setxattr lsetxattr fsetxattr utimensat mount umount2 vfork"
 ).split()
-"""System calls that change a disk, whatever their arguments."""
+"""System calls that change a disk, or start the command that does, whatever their arguments."""
 
 SOMETIMES = {"openat": "O_CREAT", "ioctl": "BTRFS_IOC_|FICLONE|LOOP_"}
 """Calls that do if their arguments match."""

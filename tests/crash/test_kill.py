@@ -23,7 +23,7 @@ from tests.crash.scene import OPERATIONS, State, build, done, state
 from tests.store.scenes import add_image, assert_sound, contents, loopback_root, names, tags
 
 ALL = bool(os.environ.get("COWSHED_CRASH_ALL"))
-SOME = {"btrfs": 24, "vfs": 10}
+SOME = {"btrfs": 24, "vfs": 10, "zfs": 5}
 
 
 @pytest.fixture(autouse=True)
@@ -31,9 +31,21 @@ def strace() -> None:
     require("strace")
 
 
-@pytest.fixture(params=["btrfs", "vfs"])
+ZFS = pytest.param("zfs", marks=pytest.mark.zfs)
+
+
+@pytest.fixture(params=["btrfs", "vfs", ZFS])
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+@pytest.fixture
+def here(request: pytest.FixtureRequest, backend: str, tmp_path: Path) -> Path:
+    """A directory for stores on the backend."""
+    mount = request.getfixturevalue("zfs_mount" if backend == "zfs" else "btrfs_mount")
+    path = Path(mount, tmp_path.name)
+    path.mkdir()
+    return path
 
 
 def chosen(points: list[Point], most: int) -> list[tuple[Point, bool]]:
@@ -56,10 +68,8 @@ def noted(what: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_killed_at_any_step_it_is_done_or_not_begun(
-    btrfs_mount: Path, tmp_path: Path, backend: str, operation: str
+    here: Path, backend: str, operation: str
 ) -> None:
-    here = btrfs_mount / tmp_path.name
-    here.mkdir()
     build(here / "watched", backend)
     points = killing.points(here / "watched", operation)
     assert points
@@ -109,10 +119,8 @@ def repair(store: Store) -> list[Problem]:
 
 
 def test_when_the_child_that_writes_the_tree_is_killed_the_import_is_undone(
-    btrfs_mount: Path, tmp_path: Path, backend: str
+    here: Path, backend: str
 ) -> None:
-    here = btrfs_mount / tmp_path.name
-    here.mkdir()
     build(here / "watched", backend)
     points = [point for point in killing.points(here / "watched", "import_small") if point.in_child]
     assert points
@@ -128,13 +136,12 @@ def test_when_the_child_that_writes_the_tree_is_killed_the_import_is_undone(
                 assert_sound(store)
 
 
-@pytest.mark.parametrize("backend", ["btrfs", "vfs", "loopback"])
+@pytest.mark.parametrize("backend", ["btrfs", "vfs", "loopback", ZFS])
 def test_killed_while_it_is_made_a_store_can_be_made_again(
-    btrfs_mount: Path, tmp_path: Path, backend: str
+    request: pytest.FixtureRequest, tmp_path: Path, backend: str
 ) -> None:
     operation = f"init-{backend}"
-    where = tmp_path if backend == "loopback" else btrfs_mount / tmp_path.name
-    where.mkdir(exist_ok=True)
+    where = tmp_path if backend == "loopback" else request.getfixturevalue("here")
     with loopback_root(where) as root:
         points = killing.points(root, operation)
     for number, (point, _) in enumerate(chosen(points, 10)):

@@ -84,7 +84,7 @@ def survives(root: Path, found: Path, operation: Callable[[Store], object]) -> N
 
 def assert_sealed(store: Store) -> None:
     for image in store.graph.images():
-        path = store.backend.path(store.volume(image))
+        path = store.backend.location(store.volume(image))
         command = ["btrfs", "property", "get", "-ts", path, "ro"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout == "ro=true\n"

@@ -1,4 +1,4 @@
-"""Stores to test on: on btrfs, on plain directories, and on a loopback pool."""
+"""Stores to test on: on btrfs, on ZFS, on plain directories, and on a loopback pool."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +16,22 @@ def btrfs_root(btrfs_mount: Path, tmp_path: Path) -> Path:
     return btrfs_mount / tmp_path.name
 
 
-@pytest.fixture(params=["btrfs", "vfs"])
+@pytest.fixture
+def zfs_root(zfs_mount: Path, tmp_path: Path) -> Path:
+    """A root on ZFS that is not there yet."""
+    return zfs_mount / tmp_path.name
+
+
+ZFS = pytest.param("zfs", marks=pytest.mark.zfs)
+
+
+@pytest.fixture(params=["btrfs", ZFS, "vfs"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:
     """A root that is not there yet, and the backend to make there."""
     if request.param == "vfs":
         require("root")
         return tmp_path / "root", "vfs"
-    return request.getfixturevalue("btrfs_root"), "btrfs"
+    return request.getfixturevalue(f"{request.param}_root"), request.param
 
 
 @pytest.fixture
@@ -32,9 +41,17 @@ def store(root: tuple[Path, str]) -> Iterator[Store]:
         yield opened
 
 
+@pytest.fixture(params=["btrfs", ZFS])
+def snapshotting(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """An empty store on each filesystem that has snapshots and knows who uses them."""
+    root = request.getfixturevalue(f"{request.param}_root")
+    with Store.init(str(root), backend=request.param) as opened:
+        yield opened
+
+
 @pytest.fixture
 def btrfs_store(btrfs_root: Path) -> Iterator[Store]:
-    """An empty store on btrfs, for what only a filesystem with snapshots promises."""
+    """An empty store on btrfs, for what only nested subvolumes need."""
     with Store.init(str(btrfs_root), backend="btrfs") as opened:
         yield opened
 

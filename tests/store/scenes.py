@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from backends import mounts
+from backends import mounts, zfs_dataset
 from imagegraph import config as configs
 from imagegraph.check import check
 from imagegraph.model import Container, Image
@@ -87,6 +87,9 @@ def assert_sound(store: Store) -> None:
     """Nothing is wrong, and nothing is left half-made or half-removed."""
     assert check(store) == []
     assert store.graph.undone() == []
+    if store.backend.name == "zfs":
+        assert_nothing_left_in(zfs_dataset.read(store.root))
+        return
     pool = f"{store.root}/pool"
     assert os.listdir(f"{pool}/staging") == []
     assert os.listdir(f"{pool}/removing") == []
@@ -94,6 +97,30 @@ def assert_sound(store: Store) -> None:
         f"{kind}-{id}" for kind in ("layers", "containers") for id in os.listdir(f"{pool}/{kind}")
     ]
     assert sorted(os.listdir(f"{pool}/records")) == sorted(volumes)
+
+
+def assert_nothing_left_in(home: zfs_dataset.Home | None) -> None:
+    """No datasets but volumes; no snapshots but the layers' own and those that clones need yet."""
+    assert home is not None
+    command = ["zfs", "list", "-Hrt", "all", "-o", "name,defer_destroy", home.dataset]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for line in listed.splitlines():
+        name, deferred = line.removeprefix(home.dataset).removeprefix("/").split("\t")
+        dataset, _, snapshot = name.partition("@")
+        kind, _, id = dataset.partition("/")
+        assert not id or kind in ("layers", "containers"), name
+        assert not snapshot or deferred == "on" or (kind, id) == ("layers", snapshot), name
+
+
+def lose(store: Store, thing: Image | Container) -> None:
+    """Have the volume of an image or a container vanish behind the store's back."""
+    location = store.backend.location(store.volume(thing))
+    commands = {
+        "btrfs": ["btrfs", "-q", "subvolume", "delete", location],
+        "zfs": ["zfs", "destroy", "-r", location],
+        "vfs": ["mv", location, f"{location}-gone"],
+    }
+    subprocess.run(commands[store.backend.name], check=True)
 
 
 @contextlib.contextmanager

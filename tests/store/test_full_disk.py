@@ -120,7 +120,7 @@ def test_the_graph_s_files_are_not_copied_on_write_and_volumes_are(full_root: Pa
                 full_root / "graph.sqlite3",
                 full_root / "pool",
                 full_root / "pool/staging",
-                store.backend.path(store.volume(container)),
+                store.backend.location(store.volume(container)),
             ],
             capture_output=True,
             text=True,

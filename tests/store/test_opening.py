@@ -48,7 +48,7 @@ def test_another_backend_than_the_store_has_is_refused(btrfs_root: Path) -> None
 
 
 def test_a_backend_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="there is no backend lvm: take btrfs, loopback, vfs"):
+    with pytest.raises(StoreError, match="there is no backend lvm: take btrfs, zfs, loopback, vfs"):
         Store.init(str(tmp_path / "root"), backend="lvm")
 
 

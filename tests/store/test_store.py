@@ -286,8 +286,8 @@ def test_prune_leaves_what_is_mounted_or_not_wanted(store: Store) -> None:
     assert kinds(removal.prune(store)) == ["container", "container"]
 
 
-def test_prune_survives_what_is_in_use_and_names_it(btrfs_store: Store) -> None:
-    store = btrfs_store
+def test_prune_survives_what_is_in_use_and_names_it(snapshotting: Store) -> None:
+    store = snapshotting
     busy, free = add_image(store, {"a": b"1"}), add_image(store, {"a": b"2"})
     [container] = store.create(add_image(store, {"a": b"3"}, "base:1"), name="used")
     with store.open_tree(busy) as layer, open(f"{layer}/a") as _:
@@ -301,16 +301,17 @@ def test_prune_survives_what_is_in_use_and_names_it(btrfs_store: Store) -> None:
 
 
 def test_rmi_of_an_image_whose_layer_is_in_use_says_who_and_the_next_one_ends_it(
-    btrfs_store: Store,
+    snapshotting: Store,
 ) -> None:
-    image = add_image(btrfs_store, {"a": b"1"}, "base:1")
-    with btrfs_store.open_tree(image) as tree, open(f"{tree}/a") as _:
+    store = snapshotting
+    image = add_image(store, {"a": b"1"}, "base:1")
+    with store.open_tree(image) as tree, open(f"{tree}/a") as _:
         with pytest.raises(Conflict, match=rf"layers/{image.layer[:12]}.*has a file open in it"):
-            btrfs_store.remove_image("base:1")
-        assert btrfs_store.graph.images() == [] and btrfs_store.graph.layers() == []
-        assert btrfs_store.reap() == []
-    assert btrfs_store.reap() == [Removed("layer", image.layer)]
-    assert_sound(btrfs_store)
+            store.remove_image("base:1")
+        assert store.graph.images() == [] and store.graph.layers() == []
+        assert store.reap() == []
+    assert store.reap() == [Removed("layer", image.layer)]
+    assert_sound(store)
 
 
 # Sizes and records
