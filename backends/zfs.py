@@ -24,6 +24,7 @@ from backends.errors import (
     Unavailable,
     VolumeBusy,
     VolumeNotFound,
+    from_os_error,
 )
 from backends.layout import QUARANTINE
 from backends.libzfs import run
@@ -70,9 +71,11 @@ class ZfsBackend(Backend):
             self._verified = True
         try:
             yield
-        except (ZFSException, VolumeNotFound) as error:
+        except (ZFSException, VolumeNotFound, OSError) as error:
             zfs_dataset.require_pool(self._home.pool, what)
             raised = typed(error, what) if isinstance(error, ZFSException) else error
+            if isinstance(raised, OSError):
+                raised = from_os_error(raised, what)
             if isinstance(raised, VolumeNotFound):
                 zfs_dataset.verify(self._home, what)
             raise raised from error
@@ -94,7 +97,12 @@ class ZfsBackend(Backend):
             except ZFSException as error:
                 if error.code != Error.NOENT:
                     raise
-                raise VolumeNotFound(f"cannot create {volume}: {parent} is not there") from error
+                doing = f"cannot create {volume}: {parent}"
+                with absent_is_success():
+                    [above] = self._values("origin", self._dataset(parent))
+                    what = zfs_listing.lost(self._dataset(parent), parent, above)
+                    raise BackendError(f"{doing} has {what}") from error
+                raise VolumeNotFound(f"{doing} is not there") from error
 
     def seal(self, volume: Volume, target: Volume, record: bytes = b"") -> None:
         with self._doing(f"seal {volume} as {target}"):
@@ -138,7 +146,7 @@ class ZfsBackend(Backend):
     @contextlib.contextmanager
     def _snapshot(self, volume: Volume, name: str) -> Iterator[None]:
         """A snapshot of a container as it is now; the container is in use while this lasts."""
-        with self._view(volume) as tree:
+        with self._claims.alone_at(volume.id), self._view(volume) as tree:
             # What was written is in a snapshot anyway, but for stores to a memory map.
             detached.sync_filesystem(detached.path_of(tree))
             run.run(["zfs", "snapshot", f"{self._dataset(volume)}@{name}"])
@@ -146,16 +154,19 @@ class ZfsBackend(Backend):
 
     def _clone_away(self, source: Volume, name: str, target: Volume, record: bytes) -> None:
         """Make `target` of the snapshot, which becomes its own; `source` is a clone of it then."""
-        made = False
+        self._clone(source, name, target, run.options(zfs_records.properties(record)))
         try:
-            given = run.options(zfs_records.properties(record))
-            origin = f"{self._dataset(source)}@{name}"
-            run.run(["zfs", "clone", *given, origin, self._dataset(target)])
-            made = True
             run.run(["zfs", "promote", self._dataset(target)])
         except BaseException:
-            if made:
-                self._remove(target, force=False)
+            self._remove(target, force=False)
+            raise
+
+    def _clone(self, source: Volume, name: str, target: Volume, given: list[str]) -> None:
+        """Make `target` of a snapshot that is gone, too, if that fails, and when it is removed."""
+        try:
+            origin = f"{self._dataset(source)}@{name}"
+            run.run(["zfs", "clone", *given, origin, self._dataset(target)])
+        except BaseException:
             with absent_is_success():
                 destroy(self._dataset(source), [name], defer=True)
             raise
@@ -247,12 +258,18 @@ class ZfsBackend(Backend):
         with contextlib.ExitStack() as stack:
             with self._doing(doing):
                 stack.enter_context(self._claims.claimed(name))
+                # A clone: the snapshot itself, while it is mounted, would stop every commit.
+                copy = Volume(STAGING, name)
                 with self._snapshot(volume, name):
-                    stack.callback(destroy, self._dataset(volume), [name])
-                snapshot = f"{self._dataset(volume)}@{name}"
-                view = zfs_dataset.view(snapshot, read_only=True, doing=doing)
+                    self._clone(volume, name, copy, [])
+                stack.callback(self._end_reading, copy)
+                view = zfs_dataset.view(self._dataset(copy), read_only=True, doing=doing)
                 tree = stack.enter_context(view)
             yield detached.path_of(tree)
+
+    def _end_reading(self, copy: Volume) -> None:
+        with self._doing("end reading"):
+            self._remove(copy, force=False)
 
     def changes(self, volume: Volume, base: Volume | None) -> Iterator[Change]:
         settled = self._settled(volume, base) if base else 0
@@ -315,17 +332,24 @@ class ZfsBackend(Backend):
             return zfs_listing.leftovers(self._home.dataset) if alone else []
 
     def sweep(self) -> list[str]:
+        swept = []
         with self._doing("sweep"), self._claims.alone() as alone:
-            left = zfs_listing.leftovers(self._home.dataset) if alone else []
-            for name in left:
-                dataset, _, snapshot = name.partition("@")
-                if snapshot:
-                    destroy(f"{self._home.dataset}/{dataset}", [snapshot], defer=True)
-                else:
-                    volume = Volume(STAGING, dataset.removeprefix(f"{STAGING}/"))
-                    self._require_unused(volume)
-                    self._remove(volume, force=False)
-            return left
+            for name in zfs_listing.leftovers(self._home.dataset) if alone else []:
+                # What is in use, or has snapshots of others, stays for the next time.
+                with contextlib.suppress(VolumeBusy):
+                    self._sweep(name)
+                    swept.append(name)
+        return swept
+
+    def _sweep(self, name: str) -> None:
+        dataset, _, snapshot = name.partition("@")
+        if snapshot:
+            with self._doing(f"sweep {name}"):
+                destroy(f"{self._home.dataset}/{dataset}", [snapshot], defer=True)
+        else:
+            volume = Volume(STAGING, dataset.removeprefix(f"{STAGING}/"))
+            self._require_unused(volume)
+            self._remove(volume, force=False)
 
     def quarantine(self, volume: Volume) -> str:
         with self._doing(f"put {volume} aside"):

@@ -23,15 +23,16 @@ from backends.base import CONTAINERS, LAYERS, STAGING
 from backends.errors import BackendError, NoSpace, Unavailable, from_os_error
 from backends.layout import QUARANTINE, sync_directory
 from backends.libzfs import run
-from backends.libzfs.enums import Error
+from backends.libzfs.enums import DatasetType, Error
 from backends.libzfs.errors import ZFSException
+from backends.libzfs.names import check
 from backends.mounts import holding
 
 FILE = "dataset"
 ROOT = "cowshed:root"
 
-LONGEST = 255 - len("/containers/@") - 2 * 64
-"""Characters of the store's dataset: with a volume and a snapshot, ZFS takes 255."""
+LONGEST = 255 - len("/quarantine/-12345678@") - 2 * 64
+"""Characters of the store's dataset: with the longest of its snapshots, ZFS takes 255."""
 
 _FOR_VOLUMES = {
     "mountpoint": "legacy",
@@ -145,7 +146,8 @@ def of_root(root: str) -> str:
         raise Unavailable(
             f"{root} is not on ZFS: say with --dataset POOL/NAME where the volumes are to be"
         )
-    return found.source if found.point == root else f"{found.source}/{os.path.basename(root)}"
+    inside = os.path.relpath(root, found.point)
+    return found.source if inside == "." else f"{found.source}/{inside.replace('/', '-')}"
 
 
 def prepare(root: str, dataset: str | None) -> Home:
@@ -162,7 +164,11 @@ def prepare(root: str, dataset: str | None) -> Home:
         verify(known, "open the store")
         _make_kinds(known.dataset)
         return known
-    name = dataset or of_root(root)
+    name = of_root(root) if dataset is None else dataset
+    try:
+        check(name, "use the dataset", DatasetType.FILESYSTEM)
+    except ZFSException as error:
+        raise Unavailable(f"{error}; give another with --dataset") from error
     if len(name) > LONGEST:
         raise Unavailable(
             f"the dataset name {name} is too long: with a volume's it may have"
@@ -188,6 +194,13 @@ def _take(name: str, root: str) -> None:
     except ZFSException as error:
         if error.code != Error.NOENT:
             raise
+        above = name.rpartition("/")[0]
+        try:
+            _require_own(above, root)
+        except ZFSException as missing:
+            raise Unavailable(
+                f"cannot make the dataset {name}: {above} is not there; zfs create -p {above}"
+            ) from missing
         given = {"canmount": "off", "mountpoint": "none", ROOT: root}
         try:
             run.run(["zfs", "create", *run.options(given), name])
@@ -199,14 +212,8 @@ def _take(name: str, root: str) -> None:
         return
     if kind != "filesystem":
         raise Unavailable(f"{name} is a {kind}: give --dataset a name that is not there yet")
-    owner = run.run(["zfs", "get", "-Hpo", "value", "-s", "local", ROOT, name]).strip()
-    if owner == root:
+    if _require_own(name, root):
         return
-    if owner:
-        raise Unavailable(
-            f"the dataset {name} holds the volumes of the store at {owner}; if there is no such"
-            f" store any more: zfs inherit {ROOT} {name}"
-        )
     is_roots = mounted.strip() == "yes" and point == root
     if not (is_roots or _is_empty(name)) or _children(name):
         raise Unavailable(
@@ -214,6 +221,17 @@ def _take(name: str, root: str) -> None:
             " is not there yet, or an empty one"
         )
     run.run(["zfs", "set", f"{ROOT}={root}", name])
+
+
+def _require_own(name: str, root: str) -> bool:
+    """Whether the dataset is the root's already. Raises Unavailable if it is another store's."""
+    owner = run.run(["zfs", "get", "-Hpo", "value", ROOT, name]).removesuffix("\n")
+    if owner not in ("-", root):
+        raise Unavailable(
+            f"the dataset {name} holds the volumes of the store at {owner}; if there is no such"
+            f" store any more: zfs inherit {ROOT} {name}"
+        )
+    return owner == root
 
 
 def _is_empty(name: str) -> bool:
@@ -268,6 +286,11 @@ def view(dataset: str, *, read_only: bool, doing: str) -> Iterator[int]:
             break
         except OSError as error:
             # Who looks whether it is in use has it for a moment, and so has a mount that ends.
+            if error.errno == errno.EACCES and not os.geteuid():
+                # Root is denied only what is encrypted.
+                raise Unavailable(
+                    f"cannot {doing}: the key of {dataset} is not loaded; zfs load-key -a"
+                ) from error
             if error.errno != errno.EBUSY or not patience:
                 raise from_os_error(error, doing) from error
             time.sleep(PAUSE)

@@ -1,8 +1,8 @@
 """The channel programs of the ZFS backend (zfs-program(8)).
 
 A program runs alone: nothing happens between its steps, and a power cut undoes all of it or none.
-It is no transaction, however: a step that fails leaves those before it done. So each looks
-at everything first, and acts then.
+It is no transaction, however: a step that fails leaves those before it done, and so does a signal
+that ends the command. So each looks at everything first, acts then, and can be run again.
 """
 
 from collections.abc import Sequence
@@ -49,9 +49,10 @@ table.sort(snapshots, function(a, b) return a.txg < b.txg end)
 for _, snapshot in ipairs(snapshots) do
     for clone in zfs.list.clones(snapshot.name) do
         if clone:sub(1, #home + 1) == home .. "/" then
-            snapshot.heir = snapshot.heir or clone
-            -- A commit is under way: this is going to be the layer's own snapshot.
-            snapshot.kept = snapshot.kept or clone:match("[^/]*$") == short(snapshot.name)
+            -- A commit is under way, or somebody promoted: it is that layer's own snapshot.
+            local owner = clone:match("[^/]*$") == short(snapshot.name)
+            snapshot.kept = snapshot.kept or owner
+            if owner or not snapshot.heir then snapshot.heir = clone end
         else
             snapshot.stranger = clone
         end

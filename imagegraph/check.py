@@ -67,9 +67,12 @@ def _half_done(store: "Store", repair: bool) -> Iterator[Problem]:
 
 
 def _leftovers(store: "Store", repair: bool) -> list[Problem]:
-    names = store.backend.sweep() if repair else store.backend.leftovers()
+    names = store.backend.leftovers()
+    # What is in use is left to the next repair.
+    swept = store.backend.sweep() if repair else []
     return [
-        Problem(name, "left behind by a process that died", "remove it", repair) for name in names
+        Problem(name, "left behind by a process that died", "remove it", name in swept)
+        for name in names
     ]
 
 

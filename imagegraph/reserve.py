@@ -10,8 +10,10 @@ writes to a mapped page for which a full disk has no copy dies of SIGBUS.
 
 import contextlib
 import os
+import time
 
 from backends import flags
+from backends.detect import filesystem
 
 DIRECTORY = "reserve"
 PIECES = 8
@@ -20,6 +22,9 @@ PIECE = 1 << 20
 
 LOG = 512 << 10
 """Bytes of the log that a removal has before it begins: several transactions."""
+
+LOOKS, PAUSE = 60, 0.1
+"""How often, and after how many seconds, room is looked for: zfs_txg_timeout is 5 s."""
 
 AMPLE = 64 << 20
 """Free bytes from which on the disk is not full, and the reserve is filled up."""
@@ -52,6 +57,9 @@ def _make(path: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, PIECE)
+        if os.fstat(descriptor).st_blocks * 512 < PIECE:
+            # ZFS only looks whether there is room; random bytes cannot be compressed.
+            os.pwrite(descriptor, os.urandom(PIECE), 0)
     except OSError:
         os.unlink(path)
         raise
@@ -65,8 +73,19 @@ def draw(root: str) -> bool:
         # Another process may have drawn it.
         with contextlib.suppress(OSError):
             os.unlink(path)
+            _await_room(root)
             return True
     return False
+
+
+def _await_room(root: str) -> None:
+    """Wait for what was unlinked: ZFS gives it back with the next transaction group."""
+    if filesystem(root) != "zfs":
+        return
+    for _ in range(LOOKS):
+        if _free(root) >= LOG:
+            return
+        time.sleep(PAUSE)
 
 
 def lengthen(log: str) -> None:

@@ -133,7 +133,7 @@ def test_a_view_of_a_layer_ends_with_its_process(backend: VfsBackend) -> None:
 def test_a_container_that_changes_for_a_moment_is_copied_again(backend: VfsBackend) -> None:
     backend.create(volume(CONTAINERS))
     with backend.open(volume(CONTAINERS)) as tree:
-        for number in range(3000):
+        for number in range(500):
             Path(tree, f"{number}").touch()
     staging = Path(backend.location(volume(STAGING))).parent
 

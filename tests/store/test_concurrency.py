@@ -60,7 +60,9 @@ def test_eight_processes_at_work_leave_a_sound_store(store: Store) -> None:
     assert [error for answer in answers for error in answer["errors"]] == []
     store.reap()
     for what in ("create", "commit", "rm", "rmi", "tag", "import", "list"):
-        assert sum(answer["done"].get(what, 0) for answer in answers) >= PROCESSES // 2, what
+        if store.backend.name not in SLOWER:
+            assert sum(answer["done"].get(what, 0) for answer in answers) > PROCESSES, what
+    assert sum(sum(answer["done"].values()) for answer in answers) > 2 * PROCESSES
     assert_sound(store)
     kept = {id: name for answer in answers for id, name in answer["kept"].items()}
     assert {each.id: each.name for each in store.graph.containers()} == kept

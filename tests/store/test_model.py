@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -295,8 +295,10 @@ def test_the_store_is_what_the_model_says(root: tuple[Path, str]) -> None:
     run_state_machine_as_test(
         lambda: StoreMachine(here / str(next(numbers)), backend),
         settings=settings(
-            max_examples=EXAMPLES if backend != "zfs" else max(4, EXAMPLES // 10),
-            stateful_step_count=STEPS,
+            # On ZFS each step is some commands, and to shrink a failure takes half an hour.
+            max_examples=EXAMPLES // 12 if backend == "zfs" else EXAMPLES,
+            stateful_step_count=STEPS // 2 if backend == "zfs" else STEPS,
+            phases=set(Phase) - {Phase.shrink} if backend == "zfs" else set(Phase),
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
