@@ -18,7 +18,7 @@ from typing import Any
 
 from backends import btrfs_ioctl, busy, mounts
 from backends.base import LAYERS, STAGING, Backend, Edit, Found, Space, Usage, Volume
-from backends.changes import Change, walk
+from backends.changes import CLOCK_MARGIN, Change, walk
 from backends.errors import (
     NotSupported,
     Unavailable,
@@ -39,9 +39,6 @@ except ImportError as missing:
         "the btrfs backend needs the Python package btrfsutil: install libbtrfsutil-dev, gcc and"
         " python3-dev, then pip install 'btrfsutil>=6.10,<6.13'"
     ) from missing
-
-CLOCK_MARGIN = 100_000_000
-"""Nanoseconds by which a ctime may lag behind the clock: coarse ticks are 1 to 10 ms."""
 
 SCARCE = 8
 """Below one part in this many, free space is scarce enough to wait for more."""

@@ -40,6 +40,9 @@ _CHUNK = 1 << 18
 _TYPE = 0o170000
 """The type bits of a mode (inode(7)); S_ISDIR and its like are calls, too slow for every entry."""
 
+CLOCK_MARGIN = 100_000_000
+"""Nanoseconds by which a ctime may lag behind the clock: coarse ticks are 1 to 10 ms."""
+
 
 class Change(NamedTuple):
     """One difference between two trees: `path` is relative and in bytes, empty for the root."""

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from backends import busy, detached, zfs_dataset, zfs_listing, zfs_programs, zfs_records
 from backends.base import LAYERS, STAGING, Backend, Edit, Found, Space, Usage, Volume
-from backends.changes import Change, walk
+from backends.changes import CLOCK_MARGIN, Change, walk
 from backends.claims import Claims
 from backends.errors import (
     BackendError,
@@ -33,9 +33,6 @@ from backends.libzfs.enums import Error
 from backends.libzfs.errors import ZFSException, absent_is_success
 from backends.zfs_errors import failed, in_the_way, typed
 from backends.zfs_programs import TEMPORARY
-
-CLOCK_MARGIN = 100_000_000
-"""Nanoseconds by which a ctime may lag behind the clock: coarse ticks are 1 to 10 ms."""
 
 FULL = 90
 """Percent of a pool from which on it is told to be full."""
@@ -107,10 +104,13 @@ class ZfsBackend(Backend):
     def seal(self, volume: Volume, target: Volume, record: bytes = b"") -> None:
         with self._doing(f"seal {volume} as {target}"):
             source = self._dataset(volume)
-            values = [f"{name}={text}" for name, text in zfs_records.properties(record).items()]
-            run.run(["zfs", "set", *values, source])
+            self._record(source, record)
             self._publish(source, target)
             self._claims.release(volume.id)
+
+    def _record(self, dataset: str, record: bytes) -> None:
+        values = [f"{name}={text}" for name, text in zfs_records.properties(record).items()]
+        run.run(["zfs", "set", *values, dataset])
 
     def _publish(self, source: str, target: Volume) -> None:
         """Make the dataset in `staging` the layer: it is read-only where it comes to."""
@@ -320,8 +320,7 @@ class ZfsBackend(Backend):
 
     def describe(self, volume: Volume, record: bytes) -> None:
         with self._doing(f"describe {volume}"):
-            values = [f"{name}={text}" for name, text in zfs_records.properties(record).items()]
-            run.run(["zfs", "set", *values, self._dataset(volume)])
+            self._record(self._dataset(volume), record)
 
     def volumes(self) -> Iterator[Found]:
         with self._doing("list the volumes"):
