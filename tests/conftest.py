@@ -72,7 +72,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 @contextlib.contextmanager
 def mounted(kind: str, image: Path, point: Path, options: str) -> Iterator[Path]:
     """Mount, and unmount whatever happens; a mount that is in use is detached."""
-    point.mkdir()
+    point.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", kind, "-o", options, image, point], check=True)
     try:
         yield point
@@ -95,12 +95,39 @@ def new_btrfs(directory: Path, size: int = POOL_SIZE) -> Iterator[Path]:
         image.unlink()
 
 
+class SharedBtrfs:
+    """A btrfs for many tests, each of which may leave there what it made."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._context = contextlib.ExitStack()
+        self._point: Path | None = None
+
+    def point(self) -> Path:
+        """Where it is mounted; a new one takes its place before it is full."""
+        if self._point is not None and shutil.disk_usage(self._point).free < POOL_SIZE // 2:
+            self.close()
+        if self._point is None:
+            self._point = self._context.enter_context(new_btrfs(self._directory))
+        return self._point
+
+    def close(self) -> None:
+        self._point = None
+        self._context.close()
+
+
 @pytest.fixture(scope="session")
-def btrfs_mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A btrfs that the whole session shares: take a directory or subvolume of your own in it."""
+def shared_btrfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedBtrfs]:
+    shared = SharedBtrfs(tmp_path_factory.mktemp("filesystem"))
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def btrfs_mount(shared_btrfs: SharedBtrfs) -> Path:
+    """A btrfs that the test shares: take a directory or subvolume of your own in it."""
     require("btrfs")
-    with new_btrfs(tmp_path_factory.mktemp("filesystem")) as point:
-        yield point
+    return shared_btrfs.point()
 
 
 @pytest.fixture
