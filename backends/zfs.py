@@ -29,6 +29,7 @@ from backends.errors import (
 from backends.layout import QUARANTINE
 from backends.libzfs import run
 from backends.libzfs.batch import destroy, program
+from backends.libzfs.core import clone
 from backends.libzfs.enums import Error
 from backends.libzfs.errors import ZFSException, absent_is_success
 from backends.zfs_errors import failed, in_the_way, typed
@@ -81,16 +82,15 @@ class ZfsBackend(Backend):
 
     def create(self, volume: Volume, parent: Volume | None = None, record: bytes = b"") -> None:
         with self._doing(f"create {volume}"):
-            given = run.options(zfs_records.properties(record))
+            given = zfs_records.properties(record)
             if volume.kind == STAGING:
                 self._claims.hold(volume.id)
             if parent is None:
-                given += run.options(zfs_dataset.OF_A_NEW_TREE)
-                run.run(["zfs", "create", *given, self._dataset(volume)])
+                options = run.options({**given, **zfs_dataset.OF_A_NEW_TREE})
+                run.run(["zfs", "create", *options, self._dataset(volume)])
                 return
             try:
-                command = ["zfs", "clone", *given, self._origin(parent), self._dataset(volume)]
-                run.run(command)
+                clone(self._origin(parent), self._dataset(volume), given)
             except ZFSException as error:
                 if error.code != Error.NOENT:
                     raise
@@ -154,18 +154,17 @@ class ZfsBackend(Backend):
 
     def _clone_away(self, source: Volume, name: str, target: Volume, record: bytes) -> None:
         """Make `target` of the snapshot, which becomes its own; `source` is a clone of it then."""
-        self._clone(source, name, target, run.options(zfs_records.properties(record)))
+        self._clone(source, name, target, zfs_records.properties(record))
         try:
             run.run(["zfs", "promote", self._dataset(target)])
         except BaseException:
             self._remove(target, force=False)
             raise
 
-    def _clone(self, source: Volume, name: str, target: Volume, given: list[str]) -> None:
+    def _clone(self, source: Volume, name: str, target: Volume, given: dict[str, str]) -> None:
         """Make `target` of a snapshot that is gone, too, if that fails, and when it is removed."""
         try:
-            origin = f"{self._dataset(source)}@{name}"
-            run.run(["zfs", "clone", *given, origin, self._dataset(target)])
+            clone(f"{self._dataset(source)}@{name}", self._dataset(target), given)
         except BaseException:
             with absent_is_success():
                 destroy(self._dataset(source), [name], defer=True)
@@ -261,7 +260,7 @@ class ZfsBackend(Backend):
                 # A clone: the snapshot itself, while it is mounted, would stop every commit.
                 copy = Volume(STAGING, name)
                 with self._snapshot(volume, name):
-                    self._clone(volume, name, copy, [])
+                    self._clone(volume, name, copy, {})
                 stack.callback(self._end_reading, copy)
                 view = zfs_dataset.view(self._dataset(copy), read_only=True, doing=doing)
                 tree = stack.enter_context(view)

@@ -10,13 +10,15 @@ After `libzfs.install()`, `import libzfs` in an unmodified program finds this pa
 arguments, return types, laziness and exceptions are py-libzfs's (truenas/py-libzfs as of 2026-03),
 without its bugs. It needs the commands of OpenZFS 2.1, 2.2 or 2.3 and no other package.
 
-What it promises: every command goes through one seam (run.py); every failure is a ZFSException
+What it promises: every command goes through one seam (run.py), and nothing is asked of a
+library or an ioctl, but for core.py; every failure is a ZFSException
 whose code is a member of `Error` (errors.py); a listing is one command, and the properties of
 everything in it one more, when the first is asked for; names may hold every byte that ZFS takes.
 
 Where things are:
 
     run, errors, batch          commands started, what their words mean, several steps as one
+    core                        a clone by libzfs_core's own call
     enums, names, native, values        ZFS's numbers, names, properties and their values
     listing, mounts, status, diff, events, nvlist, labels   what commands and kernel say, read
     objects, properties, datasets, snapshots, crypto, streams, serialized      datasets
@@ -52,7 +54,8 @@ has no default quotas; `read_label` takes files and block devices; `dataset == d
 names. What py-libzfs does past libzfs (`bookmark`, `wait`, `sync`) raises ZFSCoreException, which
 is the OSError that it is there, and a ZFSException too.
 
-Not in py-libzfs: `snapshots_taken_together`, `destroy_snapshots`, `program` (batch.py).
+Not in py-libzfs: `snapshots_taken_together`, `destroy_snapshots`, `program` (batch.py), and a clone
+that costs no more beside a thousand others (core.py).
 """
 
 import importlib
