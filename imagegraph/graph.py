@@ -92,10 +92,9 @@ class Graph:
         rows = self._rows("SELECT value FROM settings WHERE key = ?", key)
         return rows[0][0] if rows else None
 
-    def settle(self, key: str, value: str) -> bool:
-        """Set what is not set yet; False if another process has set it to something else."""
+    def settle(self, key: str, value: str) -> None:
+        """Set what is not set yet."""
         self._rows("INSERT OR IGNORE INTO settings VALUES (?, ?)", key, value)
-        return self.setting(key) == value
 
     # Layers
 

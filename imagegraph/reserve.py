@@ -30,13 +30,14 @@ AMPLE = 64 << 20
 """Free bytes from which on the disk is not full, and the reserve is filled up."""
 
 
-def overwrite_in_place(root: str) -> None:
-    """Have files made in the directory from now on not copied on write. Raises OSError."""
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        flags.change(descriptor, on=flags.NO_COW)
-    finally:
-        os.close(descriptor)
+def overwrite_in_place(database: str) -> None:
+    """Have the empty database, and what is made beside it, not copied on write. Raises OSError."""
+    for path in (database, os.path.dirname(database)):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            flags.change(descriptor, on=flags.NO_COW)
+        finally:
+            os.close(descriptor)
 
 
 def fill(root: str, *, scarce: bool = False) -> None:

@@ -32,6 +32,7 @@ from backends.changes import Change
 from backends.errors import BackendError, Unavailable, VolumeBusy, VolumeNotFound
 from imagegraph import publishing, records, removal, reserve
 from imagegraph.errors import Conflict, NameInUse, NotFound, StoreError
+from imagegraph.founding import founded, founding
 from imagegraph.graph import Graph
 from imagegraph.model import Container, Image, Removed, new_id
 from imagegraph.names import check, random_name
@@ -62,19 +63,19 @@ class Store:
         BackendError.
         """
         root = os.path.realpath(root)
-        if not os.path.exists(f"{root}/{DATABASE}"):
+        if not founded(f"{root}/{DATABASE}"):
             return cls.init(root, backend=backend)
         graph = Graph(f"{root}/{DATABASE}")
         try:
             name = graph.setting("backend")
-            if name is None:
-                return cls.init(root, backend=backend)
-            if backend not in (None, name):
-                raise StoreError(f"the store at {root} is a {name} store, not a {backend} one")
-            return cls(root, graph, detect.open_backend(root, name))
+            if name is not None:
+                _require_backend(root, name, backend)
+                return cls(root, graph, detect.open_backend(root, name))
         except BaseException:
             graph.close()
             raise
+        graph.close()
+        return cls.init(root, backend=backend)
 
     @classmethod
     def init(
@@ -95,36 +96,26 @@ class Store:
             backend = backend or "zfs"
         # The kernel names mounts by their real paths.
         root = os.path.realpath(root)
-        try:
-            os.makedirs(root, mode=0o700, exist_ok=True)
-            if not os.path.exists(f"{root}/{DATABASE}"):
-                _require_empty(root)
-                os.chmod(root, 0o700)
-                if (backend or detect.choose(root)) == "btrfs":
-                    reserve.overwrite_in_place(root)
-        except OSError as error:
-            raise StoreError(
-                f"cannot make the store {root}: {error.strerror}; run as root, or give"
-                " another --root"
-            ) from error
-        graph = Graph(f"{root}/{DATABASE}")
-        try:
-            there = graph.setting("backend")
-            if there and backend not in (None, there):
-                raise StoreError(f"the store at {root} is a {there} store, not a {backend} one")
+        path = f"{root}/{DATABASE}"
+        with founding(path) as new, contextlib.ExitStack() as stack:
+            graph, there = None, None
+            if not new:
+                graph = stack.enter_context(contextlib.closing(Graph(path)))
+                there = graph.setting("backend")
             name = there or backend or detect.choose(root)
-            if name not in detect.NAMES:
-                raise StoreError(f"there is no backend {name}: take {', '.join(detect.NAMES)}")
+            _require_backend(root, name, backend)
             if there:
                 # A pool that is gone is to be put back, and never made anew.
                 detect.open_backend(root, name)
             detect.prepare(root, name, size=size, quota=quota, dataset=dataset)
-            if not graph.settle("backend", name):
-                raise StoreError(f"another process made {root} with another backend: try again")
-            return cls(root, graph, detect.open_backend(root, name))
-        except BaseException:
-            graph.close()
-            raise
+            opened = detect.open_backend(root, name)
+            if graph is None:
+                if name == "btrfs":
+                    reserve.overwrite_in_place(path)
+                graph = stack.enter_context(contextlib.closing(Graph(path)))
+            graph.settle("backend", name)
+            stack.pop_all()
+            return cls(root, graph, opened)
 
     def close(self) -> None:
         self.owner.close()
@@ -420,14 +411,12 @@ class Store:
         return ended
 
 
-def _require_empty(root: str) -> None:
-    """Raises StoreError where the directory is somebody's: a store makes its root private."""
-    foreign = set(os.listdir(root)) - {"lost+found"}
-    # Asked again, for another process may be making the store: its database comes first.
-    if foreign and not os.path.exists(f"{root}/{DATABASE}"):
-        raise StoreError(
-            f"{root} is not empty and has no {DATABASE}: give a directory of its own as --root"
-        )
+def _require_backend(root: str, name: str, wanted: str | None) -> None:
+    """Raises StoreError if there is no backend `name`, or it is not the one that is wanted."""
+    if wanted not in (None, name):
+        raise StoreError(f"the store at {root} is a {name} store, not a {wanted} one")
+    if name not in detect.NAMES:
+        raise StoreError(f"there is no backend {name}: take {', '.join(detect.NAMES)}")
 
 
 def _name(stem: str | None, count: int, number: int, attempt: int) -> str:

@@ -93,3 +93,4 @@ def test_a_dataset_that_cannot_be_is_refused(
     said = said.format(zpool=zpool)
     assert said in Cowshed(tmp_path / "root").refused("init", *given)
     assert zfs("list", "-Hro", "name", zpool) == before
+    assert not (tmp_path / "root").exists()

@@ -1,11 +1,14 @@
 """Stores being opened: made where there is none, refused with one line where they cannot be."""
 
+import concurrent.futures
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +53,48 @@ def test_another_backend_than_the_store_has_is_refused(btrfs_root: Path) -> None
 def test_a_backend_that_is_not_known_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no backend lvm: take btrfs, zfs, loopback, vfs"):
         Store.init(str(tmp_path / "root"), backend="lvm")
+
+
+REFUSED: dict[str, dict[str, Any]] = {
+    "no such backend": {"backend": "lvm"},
+    "not on btrfs": {"backend": "btrfs"},
+    "no size of its own": {"backend": "vfs", "size": 1 << 30},
+    "no quotas": {"backend": "vfs", "quota": True},
+    "too small": {"backend": "loopback", "size": 1 << 20},
+    "no dataset": {"backend": "vfs", "dataset": "tank/x"},
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_leaves_nothing(case: str) -> None:
+    require("root")
+    # A memory filesystem, where neither btrfs nor ZFS are.
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory:
+        empty = Path(directory, "empty")
+        empty.mkdir(mode=0o755)
+        for root in (empty, Path(directory, "not/there/yet")):
+            with pytest.raises(CowshedError):
+                Store.init(str(root), **REFUSED[case])
+        assert os.listdir(directory) == ["empty"] and os.listdir(empty) == []
+        assert stat.S_IMODE(empty.stat().st_mode) == 0o755
+
+
+def test_who_is_refused_takes_nothing_from_who_is_not(btrfs_root: Path) -> None:
+    def begin(refused: bool) -> bool:
+        try:
+            options = REFUSED["no size of its own"] if refused else {"backend": "vfs"}
+            with Store.init(str(btrfs_root), **options) as store:
+                add_image(store, {"a": b"1"})
+        except CowshedError:
+            return True
+        return False
+
+    turns = [bool(number % 3) for number in range(24)]
+    with concurrent.futures.ThreadPoolExecutor(len(turns)) as pool:
+        assert list(pool.map(begin, turns)) == turns
+    with Store.open(str(btrfs_root)) as store:
+        assert len(store.graph.images()) == turns.count(False)
+        assert_sound(store)
 
 
 def test_a_root_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
