@@ -45,6 +45,7 @@ check: ## Lint, formatting, types and the direction of imports
 	$(PYTHON_RUN) -m ruff check
 	$(PYTHON_RUN) -m ruff format --check
 	$(PYTHON_RUN) -m mypy
+	$(PYTHON_RUN) -m mypy $(addprefix vagrant/,box guest libvirtd test)
 	.venv/bin/lint-imports
 
 format: ## Rewrite the sources as `check` wants them
