@@ -100,6 +100,9 @@ class Backend(ABC):
 
     name: ClassVar[str]
 
+    note: Callable[[str], None] = staticmethod(lambda text: None)
+    """Is told what costs more than it might, and why, a line each; set it to hear of it."""
+
     @abstractmethod
     def create(self, volume: Volume, parent: Volume | None = None, record: bytes = b"") -> None:
         """Make a writable volume: empty (its root is 0755, 0:0), or a clone of the sealed `parent`.

@@ -4,8 +4,8 @@ A sealed volume is a read-only snapshot made by one ioctl: the kernel writes the
 pages, commits the transaction, and only then is the name there. The read-only flag is never
 flipped: a flip alone left files of size 0 after a power cut.
 
-A record begins with one line of our own: the layer that the volume was cloned from and the
-moment of the clone. Changes between volumes are judged by it (see `_settled`).
+A record begins with one line of our own, by which changes between volumes are found: where the
+volume comes from (btrfs_lineage.py).
 """
 
 import contextlib
@@ -13,12 +13,13 @@ import errno
 import json
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 from backends import btrfs_ioctl, busy, mounts
 from backends.base import LAYERS, STAGING, Backend, Edit, Found, Space, Usage, Volume
-from backends.changes import CLOCK_MARGIN, Change, walk
+from backends.changes import Change, walk
 from backends.errors import (
     NotSupported,
     Unavailable,
@@ -27,13 +28,17 @@ from backends.errors import (
     VolumeNotFound,
     from_os_error,
 )
+from backends.hints import Hints
 from backends.layout import Layout, locked
 from backends.tree import CHANGED
 
 try:
     import btrfsutil
 
-    from backends import btrfs_quota, subvolumes
+    from backends import btrfs_changes, btrfs_quota, subvolumes
+    from backends import btrfs_lineage as lineage
+    from backends.btrfs_changes import Side
+    from backends.btrfs_lineage import Parted
 except ImportError as missing:
     raise Unavailable(
         "the btrfs backend needs the Python package btrfsutil: install libbtrfsutil-dev, gcc and"
@@ -109,13 +114,14 @@ class BtrfsBackend(Backend):
             if volume.kind == STAGING:
                 self._layout.hold(volume.id)
                 self._make_room()
-            head = {"origin": parent and parent.id, "cloned": time.time_ns()}
+            above = self._layout.path(parent) if parent is not None else None
+            head = lineage.cloned_from(above, parent and parent.id)
             with self._recorded(volume, head, record, durable=False):
-                if parent is None:
+                if above is None:
                     btrfsutil.create_subvolume(path)
                     os.chmod(path, 0o755)
                 else:
-                    btrfsutil.create_snapshot(self._layout.path(parent), path)
+                    btrfsutil.create_snapshot(above, path)
 
     def _make_room(self) -> None:
         """Where little is free, wait for what was removed: the kernel frees it in its own time."""
@@ -135,7 +141,9 @@ class BtrfsBackend(Backend):
 
     def seal(self, volume: Volume, target: Volume, record: bytes = b"") -> None:
         with self._doing(f"seal {volume} as {target}"):
-            self._publish(self._layout.path(volume), target, self._head(volume), record)
+            self._publish(
+                self._layout.path(volume), target, lineage.head(self._layout, volume), record
+            )
             subvolumes.destroy(self._layout.path(volume))
             self._layout.drop_record(volume)
             self._layout.release(volume.id)
@@ -145,7 +153,7 @@ class BtrfsBackend(Backend):
     ) -> list[str]:
         with self._doing(f"snapshot {source} as {target}"):
             path = self._layout.path(source)
-            head = self._head(source)
+            head = lineage.head(self._layout, source)
             if edit is None and not subvolumes.nested(path):
                 self._publish(path, target, head, record)
                 if not subvolumes.nested(path):
@@ -192,6 +200,7 @@ class BtrfsBackend(Backend):
         path = self._layout.path(target)
         if os.path.lexists(path):
             raise VolumeExists(f"cannot make {target}: it exists already")
+        head = lineage.copied_from(source, head)
         with self._recorded(target, head, record, durable=True):
             btrfsutil.create_snapshot(source, path, read_only=True)
             btrfs_quota.lift(path)
@@ -211,14 +220,6 @@ class BtrfsBackend(Backend):
         except BaseException:
             self._layout.drop_record(volume)
             raise
-
-    def _head(self, volume: Volume) -> dict[str, Any]:
-        line = (self._layout.record(volume) or b"").partition(b"\n")[0]
-        try:
-            head = json.loads(line)
-        except ValueError:
-            return {}
-        return head if isinstance(head, dict) else {}
 
     # Removing
 
@@ -272,11 +273,39 @@ class BtrfsBackend(Backend):
         yield path
 
     def changes(self, volume: Volume, base: Volume | None) -> Iterator[Change]:
-        settled = self._settled(volume, base) if base else 0
         with contextlib.ExitStack() as stack:
             new = stack.enter_context(self.frozen(volume))
-            old = stack.enter_context(self.frozen(base)) if base else None
-            yield from walk(old, new, settled=settled, is_stub=_is_stub)
+            if base is None:
+                yield from walk(None, new, is_stub=btrfs_ioctl.is_stub)
+                return
+            old = stack.enter_context(self.frozen(base))
+            with self._doing(f"compare {volume} with {base}"):
+                parted = lineage.parted(self._layout, base, volume)
+                hints = self._hints(old, new, parted) if parted else None
+            if hints is None:
+                self.note(f"{volume} and {base} have no common origin: both are read")
+            settled = parted.settled if parted else 0
+            yield from walk(old, new, settled=settled, is_stub=btrfs_ioctl.is_stub, hints=hints)
+
+    def _hints(self, old: str, new: str, parted: Parted) -> Hints | None:
+        """Where the subvolumes differ; None where the kernel does not say it to this user."""
+        with contextlib.ExitStack() as stack:
+            sides = []
+            for path, since in ((old, parted.before), (new, parted.after)):
+                root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                stack.callback(os.close, root)
+                sides.append(Side(root, since))
+            try:
+                return btrfs_changes.hints(*sides)
+            except OSError as error:
+                if error.errno not in (errno.EPERM, errno.ENOTTY, errno.EOPNOTSUPP):
+                    raise
+                warnings.warn(
+                    f"the kernel does not say what was changed ({error.strerror}): both trees are"
+                    " read",
+                    stacklevel=1,
+                )
+                return None
 
     @contextlib.contextmanager
     def frozen(self, volume: Volume) -> Iterator[str]:
@@ -293,31 +322,6 @@ class BtrfsBackend(Backend):
                 btrfsutil.create_snapshot(path, staging, read_only=True)
                 stack.callback(subvolumes.destroy, staging)
             yield staging
-
-    def _settled(self, volume: Volume, base: Volume) -> int:
-        """The time (ns) before which `volume` was `base`, 0 if no record says that it ever was.
-
-        An inode whose ctime is older, and the same on both sides, has not changed since. Between
-        siblings that proves nothing: after the clock was set back, both may have been changed
-        in one and the same tick, and carry the same inode number.
-        """
-        for step, cloned in self._descent(volume):
-            if step == base.id:
-                return max(0, cloned - CLOCK_MARGIN)
-        return 0
-
-    def _descent(self, volume: Volume) -> Iterator[tuple[str, int]]:
-        """Each layer at or above the volume, with the earliest clone on the way to it."""
-        earliest = time.time_ns()
-        step = volume
-        while True:
-            yield step.id, earliest
-            head = self._head(step)
-            origin, cloned = head.get("origin"), head.get("cloned")
-            if not isinstance(origin, str) or not isinstance(cloned, int):
-                return
-            earliest = min(earliest, cloned)
-            step = Volume(LAYERS, origin)
 
     # Accounting
 
@@ -348,7 +352,7 @@ class BtrfsBackend(Backend):
     def describe(self, volume: Volume, record: bytes) -> None:
         with self._doing(f"describe {volume}"):
             os.lstat(self._layout.path(volume))
-            line = json.dumps(self._head(volume)).encode() + b"\n"
+            line = json.dumps(lineage.head(self._layout, volume)).encode() + b"\n"
             self._layout.replace_record(volume, line + record)
 
     def volumes(self) -> Iterator[Found]:
@@ -435,8 +439,3 @@ class BtrfsBackend(Backend):
 
     def warnings(self) -> list[str]:
         return []
-
-
-def _is_stub(status: os.stat_result) -> bool:
-    """Whether a directory stands for a nested subvolume that the snapshot left out."""
-    return status.st_ino == btrfs_ioctl.EMPTY_SUBVOL_DIR_OBJECTID

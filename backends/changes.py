@@ -5,6 +5,9 @@ It holds the names of the directories on the way down, never a tree. It takes no
 but an inode whose number and change time are the same on both sides and whose change time is
 older than the moment at which the trees parted: size and modification time prove nothing.
 
+A filesystem that knows what was written gives `Hints`: the same walk then goes only where they
+lead, and costs what changed.
+
 Hard links make one entry depend on others: the names that share an inode are compared too. An
 entry whose other names have not been met on both sides is held back, with what comes after it,
 until they have.
@@ -13,11 +16,12 @@ until they have.
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import ExitStack
 from typing import NamedTuple
 
 from backends.errors import BackendError
+from backends.hints import Hints
 from backends.tree import (
     CHANGED,
     Cursor,
@@ -66,18 +70,19 @@ def walk(
     *,
     settled: int = 0,
     is_stub: Callable[[os.stat_result], bool] = never,
+    hints: Hints | None = None,
 ) -> Iterator[Change]:
     """The changes from the tree at `base` (None: an empty one) to the tree at `volume`.
 
     `settled` is a moment, in nanoseconds since the epoch, before which the trees cannot have
     parted, less a margin for the clock: an inode with the same number and change time on both
     sides, and older than that, is the same and is not read. 0 trusts nothing. A directory for
-    which `is_stub` holds counts as absent on its side.
+    which `is_stub` holds counts as absent on its side. With `hints`, nothing else is looked at.
 
     Raises ChangesError when an entry cannot be read or changes under way; nothing is skipped.
     """
     held: deque[Change | _Held] = deque()
-    comparison = _Comparison(settled, is_stub)
+    comparison = _Comparison(settled, is_stub, hints)
     with ExitStack() as stack:
         try:
             before = stack.enter_context(Cursor(base)) if base is not None else None
@@ -157,9 +162,12 @@ class _Directory(NamedTuple):
 class _Comparison:
     """One run over two trees, and where it is."""
 
-    def __init__(self, settled: int, is_stub: Callable[[os.stat_result], bool]) -> None:
+    def __init__(
+        self, settled: int, is_stub: Callable[[os.stat_result], bool], hints: Hints | None
+    ) -> None:
         self._settled = settled
         self._is_stub = is_stub
+        self._hints = hints
         self._path = bytearray()
         self._key = b""
         self._cursors: dict[int, Cursor] = {}
@@ -206,6 +214,11 @@ class _Comparison:
                     self._leave(directory.here, pending[-1].path_length)
 
     def _list(self, here: int) -> _Directory:
+        sides = self._whole(here) if self._hints is None else self._hinted(here, self._hints)
+        return _Directory(iter(sorted(sides)), sides, here, {}, len(self._path))
+
+    def _whole(self, here: int) -> dict[bytes, int]:
+        """The `sides` of a directory of which every entry is to be visited."""
         sides: dict[bytes, int] = {}
         for side, cursor in self._cursors.items():
             if here & side:
@@ -213,7 +226,42 @@ class _Comparison:
                     sides[name] = sides.get(name, 0) | side
                     if is_directory:
                         sides[name + b"/"] = 0
-        return _Directory(iter(sorted(sides)), sides, here, {}, len(self._path))
+        return sides
+
+    def _hinted(self, here: int, hints: Hints) -> dict[bytes, int]:
+        """The `sides` of a directory of which only what may differ is to be visited."""
+        if here == _VOLUME:
+            return self._whole(here)
+        old = os.fstat(self._cursors[_BASE].fd).st_ino
+        marked = hints.before.get(old, {})
+        if here == _VOLUME | _BASE:
+            new = os.fstat(self._cursors[_VOLUME].fd).st_ino
+            if old != new or old in hints.suspects:
+                return self._differing(hints.suspects)
+            marked = marked | hints.after.get(new, {})
+        # Of a directory that is gone, nothing else is some other file's name.
+        sides = dict.fromkeys(marked, here)
+        sides.update((name + b"/", 0) for name, is_directory in marked.items() if is_directory)
+        return sides
+
+    def _differing(self, suspects: Set[int]) -> dict[bytes, int]:
+        """The `sides` of a directory without the files that are the same on both."""
+        numbers = {}
+        sides: dict[bytes, int] = {}
+        for name, is_directory, number in self._cursors[_BASE].numbered():
+            sides[name] = _BASE
+            if is_directory:
+                sides[name + b"/"] = 0
+            elif number not in suspects:
+                numbers[name] = number
+        for name, is_directory, number in self._cursors[_VOLUME].numbered():
+            if is_directory:
+                sides[name + b"/"] = 0
+            elif numbers.get(name) == number:
+                del sides[name]
+                continue
+            sides[name] = sides.get(name, 0) | _VOLUME
+        return sides
 
     def _enter(self, here: int) -> _Directory:
         for side, cursor in self._cursors.items():
@@ -246,6 +294,9 @@ class _Comparison:
         if inodes is None:
             return None if self._same(old, new) else Change(self.where(), MODIFIED)
         before, after = inodes
+        if self._hints is not None and old.st_nlink != new.st_nlink:
+            # All names are in these trees, but not all are visited.
+            return Change(self.where(), MODIFIED)
         if before.equal is None:
             before.equal = self._same(old, new)
         if not before.equal:
@@ -265,10 +316,22 @@ class _Comparison:
             sides |= _BASE
         if new is not None and self._is_directory(new):
             sides |= _VOLUME
+        if sides == _BASE | _VOLUME and old is not None and new is not None:
+            sides = sides if self._leads_on(old.st_ino, new.st_ino) else 0
         if sides:
             if self._key + b"/" not in directory.sides:
                 raise TreeChanged("it became a directory under way")
             directory.descend[self._key + b"/"] = sides
+
+    def _unsuspected(self, old: int, new: int) -> bool:
+        """Whether the inodes of these numbers are known to be the same."""
+        return self._hints is not None and old == new and old not in self._hints.suspects
+
+    def _leads_on(self, old: int, new: int) -> bool:
+        """Whether there may be differences below the directories of these numbers."""
+        if self._hints is None or not self._unsuspected(old, new):
+            return True
+        return old in self._hints.before or new in self._hints.after
 
     def _meet(
         self, old: os.stat_result | None, new: os.stat_result | None
@@ -299,6 +362,8 @@ class _Comparison:
 
     def _same(self, old: os.stat_result, new: os.stat_result) -> bool:
         """Whether the entries at the present key (none: the roots) are equal, names aside."""
+        if self._unsuspected(old.st_ino, new.st_ino):
+            return True
         if old.st_ino == new.st_ino and old.st_ctime_ns == new.st_ctime_ns < self._settled:
             return True
         kind = new.st_mode & _TYPE

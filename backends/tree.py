@@ -85,6 +85,13 @@ class Cursor:
             for entry in listing:
                 yield os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)
 
+    def numbered(self) -> Iterator[tuple[bytes, bool, int]]:
+        """The same with each entry's inode number (of a nested subvolume: another number)."""
+        with os.scandir(self.fd) as listing:
+            for entry in listing:
+                is_directory = entry.is_dir(follow_symlinks=False)
+                yield os.fsencode(entry.name), is_directory, entry.inode()
+
 
 def identity(status: os.stat_result) -> tuple[int, int]:
     """What tells a file from every other: its device and inode number."""

@@ -1,0 +1,51 @@
+"""What a filesystem that knows what was written to it tells the walk of two trees."""
+
+import os
+from collections.abc import Callable, Set
+from typing import NamedTuple
+
+from backends.tree import Cursor, lstat
+
+Marks = dict[int, dict[bytes, bool]]
+"""Of a tree, by a directory's inode number: names in it, and whether each is a directory."""
+
+
+class Hints(NamedTuple):
+    """Where two trees may differ.
+
+    An inode number that both trees have and that is not among `suspects` is the same inode in
+    both, equal in content, attributes and names; as a directory, it has the same entries. `before`
+    and `after` mark what leads down to the suspects: every name of a suspect that has several
+    names in that tree, the name of each other suspect of the newer tree, and all directories above
+    them.
+    """
+
+    suspects: Set[int]
+    before: Marks
+    after: Marks
+
+
+def linked_below(directory: int, is_stub: Callable[[os.stat_result], bool]) -> set[int]:
+    """The inode numbers of the files with several names below a directory open as `directory`.
+
+    When a directory was moved, the set of their names has changed, and yet nothing was written to
+    them: they are suspects.
+    """
+    found = set()
+    with Cursor(f"/proc/self/fd/{directory}") as cursor:
+        pending = [iter(list(cursor.entries()))]
+        while pending:
+            for name, is_directory in pending[-1]:
+                status = lstat(name, cursor.fd)
+                if not is_directory:
+                    if status.st_nlink > 1:
+                        found.add(status.st_ino)
+                elif not is_stub(status):
+                    cursor.enter(name)
+                    pending.append(iter(list(cursor.entries())))
+                    break
+            else:
+                pending.pop()
+                if pending:
+                    cursor.leave()
+    return found
