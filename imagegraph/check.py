@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 REWRITE = "write its record again"
 
-LOOKS = 3
+LOOKS = 10
 PAUSE = 0.1
-"""Seconds before each of the LOOKS at a record that may be about to be written."""
+"""Seconds before the first of the LOOKS at a record that may be about to be written; the second
+comes after twice as many, and so on."""
 
 
 def check(store: "Store", *, repair: bool = False) -> list[Problem]:
@@ -137,27 +138,27 @@ def _is_described(store: "Store", met: Found) -> bool:
 def _outdated(store: "Store", suspects: list[Volume], repair: bool) -> list[Problem]:
     """A crash or a full disk may have come between a change of the graph and its record."""
     left = set(suspects)
-    for _ in range(LOOKS):
-        left = _undescribed(store, left)
+    for look in range(LOOKS):
+        left = _undescribed(store, left, PAUSE * (look + 1))
     wrong = sorted(left)
     if repair:
         for volume in wrong:
             records.describe(store.graph, store.backend, volume)
-        left = _undescribed(store, left)
+        left = _undescribed(store, left, PAUSE)
     what = "its record is out of date"
     return [
         Problem(volume.fragment, what, REWRITE, repair and volume not in left) for volume in wrong
     ]
 
 
-def _undescribed(store: "Store", suspects: set[Volume]) -> set[Volume]:
+def _undescribed(store: "Store", suspects: set[Volume], pause: float) -> set[Volume]:
     """Those that are still there and whose record is still not what the graph says.
 
     Who has just changed the graph has the record to write yet, and is given a moment for it.
     """
     if not suspects:
         return suspects
-    time.sleep(PAUSE)
+    time.sleep(pause)
     there = [met for met in store.backend.volumes() if met.volume in suspects]
     return {
         met.volume

@@ -37,8 +37,10 @@ class Graph:
         """`read_only`: the file is neither made nor migrated, and nothing can be changed."""
         self._path = path
         self._root = os.path.dirname(path)
+        self._read_only = read_only
         self._drawn = False
         self._removals = 0
+        self._make_room()
         while True:
             try:
                 self._database = _connect(path, read_only)
@@ -50,7 +52,13 @@ class Graph:
         if not read_only:
             reserve.fill(self._root)
 
+    def _make_room(self) -> None:
+        """Before SQLite writes to the file that it maps: on a full disk it may die (reserve.py)."""
+        if not self._read_only and reserve.is_short(self._root):
+            self._drawn = reserve.draw(self._root) or self._drawn
+
     def close(self) -> None:
+        self._make_room()
         self._database.close()
         if self._drawn:
             # SQLite's own files are gone again, so what they took may do for the next one.
@@ -59,10 +67,12 @@ class Graph:
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
         """One durable transaction: what changes within it becomes visible whole or not at all."""
+        self._make_room()
         try:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._make_room()
                 self._database.execute("COMMIT")
             finally:
                 if self._database.in_transaction:
@@ -79,6 +89,7 @@ class Graph:
         self._removals += 1
 
     def _rows(self, statement: str, *arguments: object) -> list[Any]:
+        self._make_room()
         try:
             return self._database.execute(statement, arguments).fetchall()
         except sqlite3.IntegrityError:

@@ -4,8 +4,9 @@
 its files, or a removal has no room for its log, one of them is unlinked; they are made again when
 there is room. Nothing but opening and removing may draw on them.
 
-On btrfs the graph's files are not copied on write: SQLite maps the `-shm` file, and a process that
-writes to a mapped page for which a full disk has no copy dies of SIGBUS.
+SQLite maps the `-shm` file, and a process that writes to a mapped page for which a full btrfs has
+no room dies of SIGBUS. So there the graph's files are not copied on write; for kernels that want
+room for such a page all the same (Linux 6.1 does), a file is unlinked before SQLite touches it.
 """
 
 import contextlib
@@ -22,6 +23,9 @@ PIECE = 1 << 20
 
 LOG = 512 << 10
 """Bytes of the log that a removal has before it begins: several transactions."""
+
+SHORT = 256 << 10
+"""Free bytes below which there may not be room for the pages that SQLite maps."""
 
 LOOKS, PAUSE = 60, 0.1
 """How often, and after how many seconds, room is looked for: zfs_txg_timeout is 5 s."""
@@ -68,6 +72,14 @@ def _make(path: str) -> None:
         os.close(descriptor)
 
 
+def is_short(root: str) -> bool:
+    """Whether the disk is as good as full."""
+    try:
+        return _free(root) < SHORT
+    except OSError:
+        return False
+
+
 def draw(root: str) -> bool:
     """Give one piece of the reserve to whoever needs it now; False if there is none."""
     for path in _pieces(root):
@@ -80,13 +92,21 @@ def draw(root: str) -> bool:
 
 
 def _await_room(root: str) -> None:
-    """Wait for what was unlinked: ZFS gives it back with the next transaction group."""
-    if filesystem(root) != "zfs":
-        return
-    for _ in range(LOOKS):
-        if _free(root) >= LOG:
-            return
-        time.sleep(PAUSE)
+    """Wait for what was unlinked: the filesystem gives it back when it has written that down."""
+    _count(root)
+    if filesystem(root) == "zfs":
+        for _ in range(LOOKS):
+            if _free(root) >= LOG:
+                return
+            time.sleep(PAUSE)
+
+
+def _count(root: str) -> None:
+    """Have what was allocated and unlinked told by statvfs: btrfs counts it when it is written."""
+    if filesystem(root) == "btrfs":
+        from backends.detached import sync_filesystem
+
+        sync_filesystem(root)
 
 
 def lengthen(log: str) -> None:
@@ -105,6 +125,7 @@ def lengthen(log: str) -> None:
         for _ in range(PIECES + 1):
             with contextlib.suppress(OSError):
                 os.posix_fallocate(descriptor, os.fstat(descriptor).st_size, LOG)
+                _count(root)
                 return
             if not draw(root):
                 return

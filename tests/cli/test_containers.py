@@ -8,7 +8,7 @@ import pytest
 
 from tests.cli.conftest import ON_ZFS, Cowshed
 
-AGE = r"(?:\d+ seconds? ago|Less than a second ago) *"
+AGE = r"(?:\d+ seconds?|Less than a second|About a minute|\d+ minutes) ago *"
 NAMES = ("--format", "{{.Names}}")
 
 

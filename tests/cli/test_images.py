@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.cli.conftest import Cowshed
 
-AGE = r"(?:\d+ seconds? ago|Less than a second ago) *"
+AGE = r"(?:\d+ seconds?|Less than a second|About a minute|\d+ minutes) ago *"
 
 
 def full_id(cowshed: Cowshed, name: str) -> str:
