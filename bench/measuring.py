@@ -37,7 +37,8 @@ class Figure(NamedTuple):
         """Figure, measured, bound and details as text."""
         bound = "" if self.bound is None else f"<= {self.bound:g} {self.unit}".rstrip()
         mark = "  MISSED" if self.missed else ""
-        return self.name, f"{self.value:.2f} {self.unit}".rstrip(), bound + mark, self.details
+        value = f"{self.value:.2f}" if self.value >= 0.1 else f"{self.value:.4f}"
+        return self.name, f"{value} {self.unit}".rstrip(), bound + mark, self.details
 
 
 def seconds(action: Callable[[], object]) -> float:

@@ -11,6 +11,7 @@ from imagegraph.store import Store
 
 MB = 1_000_000
 BOUND = 120
+CHANGES_BOUND = 150
 SPREAD = 1_000
 CROWDED = 100_000
 
@@ -19,9 +20,11 @@ def peaks(root: str, archive: str) -> Iterator[Figure]:
     """The peak of resident memory of `import` and `diff`, all their processes together."""
     yield _peak("memory of import of 450 MB", root, "import", archive, "bench:memory")
     cowshed(root, "rmi", "bench:memory")
-    container, image = _many_files(root)
-    yield _peak("memory of diff of 20 changes in 200,000 files", root, "diff", container)
+    few, all_of_them, image = _many_files(root)
+    yield _peak("memory of diff of 20 changes in 200,000 files", root, "diff", few)
     yield _peak("memory of diff of 200,000 new files", root, "diff", image)
+    changed = _peak("memory of diff of 200,000 changed files", root, "diff", all_of_them)
+    yield changed._replace(bound=CHANGES_BOUND)
 
 
 def _peak(name: str, root: str, *arguments: str) -> Figure:
@@ -66,24 +69,40 @@ def _high_water(pid: int) -> int:
     return 0
 
 
-def _many_files(root: str) -> tuple[str, str]:
-    """An image of 200,000 files, half of them in one directory, and a container with 20 changes."""
+def _many_files(root: str) -> tuple[str, str, str]:
+    """An image of 200,000 files, half of them in one directory.
+
+    Returns a container with 20 changes, one with every file changed, and the image.
+    """
     with Store.open(root) as store:
         image = store.add_image(_fill, {"config": {}})
-        [container] = store.create(image)
-        with store.open_tree(container) as tree:
+        few, all_of_them = store.create(image, count=2)
+        with store.open_tree(few) as tree:
             for number in range(20):
                 with open(f"{tree}/spread-{number:04}/file-7", "w") as file:
                     file.write("changed\n")
-    return container.name, image.id
+        with store.open_tree(all_of_them) as tree:
+            _write(tree, b"changed\n")
+    return few.name, all_of_them.name, image.id
 
 
 def _fill(tree: str) -> int:
-    directories = [(f"{tree}/spread-{number:04}", 100) for number in range(SPREAD)]
-    for directory, files in [*directories, (f"{tree}/crowded", CROWDED)]:
-        os.mkdir(directory)
+    for directory, _ in _directories():
+        os.mkdir(f"{tree}/{directory}")
+    return _write(tree, b"moo\n")
+
+
+def _write(tree: str, content: bytes) -> int:
+    """Write every file; returns their bytes."""
+    for directory, files in _directories():
         for number in range(files):
-            descriptor = os.open(f"{directory}/file-{number}", os.O_WRONLY | os.O_CREAT)
-            os.write(descriptor, b"moo\n")
+            path = f"{tree}/{directory}/file-{number}"
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.write(descriptor, content)
             os.close(descriptor)
-    return 4 * (SPREAD * 100 + CROWDED)
+    return len(content) * (SPREAD * 100 + CROWDED)
+
+
+def _directories() -> list[tuple[str, int]]:
+    """Each directory, and how many files it has."""
+    return [*((f"spread-{number:04}", 100) for number in range(SPREAD)), ("crowded", CROWDED)]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 import commands
 import committing
 import creation
+import diffing
 import importing
 import listing
 import memory
@@ -65,6 +66,9 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "import": lambda bench: importing.against_tar(bench.root(), rootfs.archive()),
     "lists": lambda bench: listing.rows(bench.plain("few"), bench.plain("many")),
     "crowd": lambda bench: creation.crowd(bench.store("pool-few"), bench.store("pool-many")),
+    "diff": lambda bench: diffing.against_the_walk(bench.store("diff")),
+    "sizes": lambda bench: diffing.by_size(bench.store("sizes")),
+    "peers": lambda bench: diffing.against_peers(bench.store("peers")),
     "commands": lambda bench: commands.medians(bench.root()),
 }
 

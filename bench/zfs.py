@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from edits import edited, engine, walked
 from measuring import (
     COWSHED,
     Figure,
@@ -37,6 +38,8 @@ POOL = 3 << 29
 
 WRITTEN = 64 << 20
 CROWD = 1000
+FILES = 20_000
+EDITS = 20
 ROUNDS = 15
 
 
@@ -171,6 +174,16 @@ def started(root: str, *arguments: str) -> int:
     return len(done) - 1
 
 
+def diff(pool: Pool) -> Iterator[Figure]:
+    """The engine against the walk."""
+    with Store.open(pool.few) as store:
+        [container] = edited(store, FILES, EDITS)
+        os.sync()
+        asked, read = in_turns(5, engine(store, container, EDITS), walked(store, container))
+    name = f"diff after {EDITS} edits of {FILES:,} files / the walk"
+    yield ratio(name, 1 / 5, ("diff", asked), ("walk", read))
+
+
 def crowd(pool: Pool) -> Iterator[Figure]:
     """A whole `create` beside a thousand containers against one beside five."""
     beside = [timed(COWSHED, "--root", r, "create", "small:1") for r in (pool.crowded(), pool.few)]
@@ -183,6 +196,7 @@ FAMILIES: dict[str, Callable[[Pool], Iterator[Figure]]] = {
     "commit": commit,
     "processes": processes,
     "crowd": crowd,
+    "diff": diff,
 }
 
 

@@ -1,0 +1,110 @@
+"""Docker and Podman on the same btrfs, each in a directory of its own, where they are installed."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from measuring import run, seconds
+
+PATIENCE = 30.0
+
+
+class Peer(NamedTuple):
+    """A container like ours in another store: `diff` lists its changes and tells the seconds."""
+
+    name: str
+    changes: int
+    diff: Callable[[], float]
+
+
+@contextlib.contextmanager
+def docker(directory: str, tree: str, edit: Callable[[str], None]) -> Iterator[Peer]:
+    """A daemon with a socket of its own, which is ended afterwards."""
+    home = f"{directory}/docker"
+    socket = f"unix://{home}/socket"
+    os.mkdir(home)
+    command = ["dockerd", "--storage-driver=btrfs", "--bridge=none", "--iptables=false"]
+    command += [f"--data-root={home}/data", f"--exec-root={home}/exec", f"--host={socket}"]
+    command += [f"--pidfile={home}/pid"]
+    client = ["docker", f"--host={socket}"]
+    with open(f"{home}/log", "w") as log:
+        daemon = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        _await([*client, "version"], daemon)
+        _import(tree, [*client, "import", "-", "bench"])
+        container = run(*client, "create", "bench", "/none").strip()
+        layers = f"{home}/data/image/btrfs/layerdb/mounts/{container}/mount-id"
+        with open(layers) as file:
+            edit(f"{home}/data/btrfs/subvolumes/{file.read()}")
+        yield _peer("docker", [*client, "diff", container])
+        run(*client, "rm", container)
+        run(*client, "rmi", "bench")
+    finally:
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait()
+        _remove(home)
+
+
+@contextlib.contextmanager
+def podman(directory: str, tree: str, edit: Callable[[str], None]) -> Iterator[Peer]:
+    """A store of its own; there is no daemon."""
+    home = f"{directory}/podman"
+    os.mkdir(home)
+    client = ["podman", f"--root={home}/root", f"--runroot={home}/run", "--storage-driver=btrfs"]
+    try:
+        _import(tree, [*client, "import", "--quiet", "-", "bench"])
+        container = run(*client, "create", "--network=none", "bench", "/none").strip()
+        edit(run(*client, "mount", container).strip())
+        yield _peer("podman", [*client, "diff", container])
+        run(*client, "umount", container)
+        run(*client, "rm", container)
+        run(*client, "rmi", "bench")
+    finally:
+        _remove(home)
+
+
+PEERS = {"dockerd": docker, "podman": podman}
+
+
+def there(
+    directory: str, tree: str, edit: Callable[[str], None]
+) -> Iterator[contextlib.AbstractContextManager[Peer]]:
+    """Each peer that is installed, with an image of the tree and an edited container of it."""
+    for program, start in PEERS.items():
+        if shutil.which(program):
+            yield start(directory, tree, edit)
+
+
+def _peer(name: str, command: list[str]) -> Peer:
+    changes = len(run(*command).splitlines())
+    return Peer(name, changes, lambda: seconds(lambda: run(*command)))
+
+
+def _import(tree: str, command: list[str]) -> None:
+    with subprocess.Popen(["tar", "-C", tree, "-c", "."], stdout=subprocess.PIPE) as tar:
+        subprocess.run(command, stdin=tar.stdout, stdout=subprocess.DEVNULL, check=True)
+
+
+def _await(command: list[str], daemon: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + PATIENCE
+    while subprocess.run(command, capture_output=True).returncode:
+        if daemon.poll() is not None or time.monotonic() > end:
+            raise SystemExit("bench: dockerd does not answer")
+        time.sleep(0.2)
+
+
+def _remove(home: str) -> None:
+    """Remove a peer's directory with the subvolumes that are left in it."""
+    listed = run("btrfs", "subvolume", "list", "-o", home).splitlines()
+    for line in listed:
+        name = line.split(" path ", 1)[1].rpartition("/subvolumes/")[2]
+        for below in ("data/btrfs", "root/btrfs"):
+            path = f"{home}/{below}/subvolumes/{name}"
+            if os.path.isdir(path):
+                run("btrfs", "-q", "subvolume", "delete", path)
+    shutil.rmtree(home, ignore_errors=True)
