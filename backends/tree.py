@@ -167,6 +167,26 @@ def open_directory(root: str | int, path: str | bytes) -> int:
     return here
 
 
+def below(directory: int) -> Iterator[os.stat_result]:
+    """The status of all entries below an open directory that are no directories themselves.
+
+    Raises OSError, TreeChanged.
+    """
+    with Cursor(f"/proc/self/fd/{directory}") as cursor:
+        pending = [iter(list(cursor.entries()))]
+        while pending:
+            for name, is_directory in pending[-1]:
+                if is_directory:
+                    cursor.enter(name)
+                    pending.append(iter(list(cursor.entries())))
+                    break
+                yield lstat(name, cursor.fd)
+            else:
+                pending.pop()
+                if pending:
+                    cursor.leave()
+
+
 def erase(directory: str) -> None:
     """Remove the directory and all in it, but nothing that is mounted there; success if it is gone.
 

@@ -4,16 +4,12 @@ A layer's size is the bytes of the regular files that it adds or changes. It is 
 layer's changes when somebody first asks, and kept.
 """
 
-import contextlib
-import os
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backends.base import LAYERS, Volume
-from backends.changes import DELETED, Change, ChangesError
+from backends.changes import ChangesError
 from backends.errors import VolumeNotFound
-from backends.tree import CHANGED
 from imagegraph import config as configs
 from imagegraph.model import (
     Container,
@@ -25,6 +21,7 @@ from imagegraph.model import (
 )
 from imagegraph.mounting import all_mounted
 from imagegraph.times import parse_rfc3339
+from imagegraph.totals import bytes_of
 
 if TYPE_CHECKING:
     from imagegraph.store import Store
@@ -78,47 +75,6 @@ def container_size(store: "Store", container: Container) -> int:
     """Bytes of the regular files that the container adds to its image or changes."""
     with store.open_tree(container) as tree:
         return bytes_of(tree, store.diff(container))
-
-
-def bytes_of(tree: str, changes: Iterable[Change]) -> int:
-    """Bytes of the regular files that were added or modified, each inode counted once.
-
-    What is not there any more when it is looked at counts nothing.
-    """
-    total = 0
-    seen: set[int] = set()
-    with contextlib.ExitStack() as stack:
-        parent, directory = None, -1
-        for path, kind in changes:
-            above, _, name = path.rpartition(b"/")
-            if kind == DELETED or not name:
-                continue
-            try:
-                if above != parent:
-                    stack.close()
-                    parent, directory = None, stack.enter_context(_opened(tree, above))
-                    parent = above
-                status = os.lstat(name, dir_fd=directory)
-            except OSError as error:
-                if error.errno not in CHANGED:
-                    raise
-                continue
-            if stat.S_ISREG(status.st_mode) and status.st_ino not in seen:
-                total += status.st_size
-                if status.st_nlink > 1:
-                    seen.add(status.st_ino)
-    return total
-
-
-@contextlib.contextmanager
-def _opened(tree: str, path: bytes) -> Iterator[int]:
-    from backends.tree import open_directory
-
-    descriptor = open_directory(tree, path)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 class _Sizes:
