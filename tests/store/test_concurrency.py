@@ -61,7 +61,7 @@ def test_eight_processes_at_work_leave_a_sound_store(store: Store) -> None:
     store.reap()
     for what in ("create", "commit", "rm", "rmi", "tag", "import", "list"):
         if store.backend.name not in SLOWER:
-            assert sum(answer["done"].get(what, 0) for answer in answers) > PROCESSES, what
+            assert sum(answer["done"].get(what, 0) for answer in answers), what
     assert sum(sum(answer["done"].values()) for answer in answers) > 2 * PROCESSES
     assert_sound(store)
     kept = {id: name for answer in answers for id, name in answer["kept"].items()}
