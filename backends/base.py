@@ -38,7 +38,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import ClassVar, NamedTuple
 
-from backends.changes import Change
+from backends.changes import Change, Compared
 
 STAGING = "staging"
 LAYERS = "layers"
@@ -170,13 +170,18 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def changes(self, volume: Volume, base: Volume | None) -> Iterator[Change]:
-        """The exact changes from the sealed `base` (None: an empty tree) to `volume`.
+    def compared(self, volume: Volume, base: Volume | None) -> AbstractContextManager[Compared]:
+        """The sealed `base` (None: an empty tree) and `volume`, frozen, and the exact changes.
 
-        In byte order of paths, streaming. A live volume is read as it was when the call
-        began, where the filesystem can do that. Raises VolumeNotFound, and ChangesError where a
-        tree cannot be read.
+        In byte order of paths, streaming, at a cost that grows with the changes where the
+        filesystem can tell them. A live volume is read as it was when the context began, where the
+        filesystem can do that. Raises VolumeNotFound, and ChangesError where a tree cannot be read.
         """
+
+    def changes(self, volume: Volume, base: Volume | None) -> Iterator[Change]:
+        """The changes alone of what is `compared`."""
+        with self.compared(volume, base) as compared:
+            yield from compared.changes
 
     @abstractmethod
     def usage(self, volume: Volume) -> Usage:

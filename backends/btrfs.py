@@ -19,7 +19,7 @@ from typing import Any
 
 from backends import btrfs_ioctl, busy, mounts
 from backends.base import LAYERS, STAGING, Backend, Edit, Found, Space, Usage, Volume
-from backends.changes import Change, walk
+from backends.changes import Compared, walk
 from backends.errors import (
     NotSupported,
     Unavailable,
@@ -272,20 +272,22 @@ class BtrfsBackend(Backend):
             os.lstat(path)
         yield path
 
-    def changes(self, volume: Volume, base: Volume | None) -> Iterator[Change]:
+    @contextlib.contextmanager
+    def compared(self, volume: Volume, base: Volume | None) -> Iterator[Compared]:
         with contextlib.ExitStack() as stack:
             new = stack.enter_context(self.frozen(volume))
             if base is None:
-                yield from walk(None, new, is_stub=btrfs_ioctl.is_stub)
+                yield Compared(None, new, walk(None, new, is_stub=btrfs_ioctl.is_stub))
                 return
             old = stack.enter_context(self.frozen(base))
             with self._doing(f"compare {volume} with {base}"):
                 parted = lineage.parted(self._layout, base, volume)
                 hints = self._hints(old, new, parted) if parted else None
-            if hints is None:
+            if parted is None:
                 self.note(f"{volume} and {base} have no common origin: both are read")
             settled = parted.settled if parted else 0
-            yield from walk(old, new, settled=settled, is_stub=btrfs_ioctl.is_stub, hints=hints)
+            found = walk(old, new, settled=settled, is_stub=btrfs_ioctl.is_stub, hints=hints)
+            yield Compared(old, new, found)
 
     def _hints(self, old: str, new: str, parted: Parted) -> Hints | None:
         """Where the subvolumes differ; None where the kernel does not say it to this user."""

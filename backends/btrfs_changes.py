@@ -10,6 +10,7 @@ same number, made after it was free again, is written later too.
 
 import os
 import stat
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from backends import btrfs_ioctl
@@ -55,7 +56,7 @@ class _Tree:
                 self.directories[inode.number] = inode
             if not is_directory and inode.links > 1:
                 self.linked.append(inode.number)
-            self.mark(inode.number, is_directory, self.names(inode))
+            self.mark(inode.number, self.names(inode))
 
     def names(self, inode: Inode) -> list[Name]:
         """All names of an inode; those that are missing lie in a leaf that is older."""
@@ -63,20 +64,24 @@ class _Tree:
             return inode.names
         return btrfs_ioctl.names(self.root, inode.number)
 
-    def mark(self, number: int, is_directory: bool, names: list[Name] | None = None) -> None:
+    def is_new(self, number: int) -> bool:
+        """Whether the inode of this number, if that is a directory elsewhere, was made since."""
+        return number in self.written and number not in self.directories
+
+    def mark(self, number: int, names: list[Name] | None = None) -> None:
         """Mark the names of an inode (None: all that it has), and the directories above them."""
-        pending = [(number, is_directory, names)]
+        pending = [(number, names)]
         while pending:
-            number, is_directory, names = pending.pop()
+            number, names = pending.pop()
             if number == btrfs_ioctl.FIRST_FREE_OBJECTID:
                 continue
             for directory, name in btrfs_ioctl.names(self.root, number) if names is None else names:
                 marked = self.marks.get(directory)
                 if marked is not None:
-                    marked[name] = is_directory
+                    marked.add(name)
                 else:
-                    self.marks[directory] = {name: is_directory}
-                    pending.append((directory, True, None))
+                    self.marks[directory] = {name}
+                    pending.append((directory, None))
 
 
 class _Search:
@@ -91,13 +96,12 @@ class _Search:
         suspects = before.written | after.written
         for here, there in ((before, after), (after, before)):
             for number in here.linked:
-                there.mark(number, False)
-        for directory in self._moved():
-            for number in self._linked_below(directory):
-                if number not in suspects:
-                    suspects.add(number)
-                    before.mark(number, False)
-                    after.mark(number, False)
+                there.mark(number)
+        for number in self._linked_below(self._moved()):
+            if number not in suspects:
+                suspects.add(number)
+                before.mark(number)
+                after.mark(number)
         return Hints(suspects, before.marks, after.marks)
 
     def _moved(self) -> set[int]:
@@ -107,18 +111,36 @@ class _Search:
             for number, inode in here.directories.items():
                 if number == btrfs_ioctl.FIRST_FREE_OBJECTID:
                     continue
-                if number in there.written and number not in there.directories:
+                if there.is_new(number):
                     # Another inode, which got the number when it was free.
                     continue
                 elsewhere = btrfs_ioctl.names(there.root, number)
-                if elsewhere and elsewhere != here.names(inode):
+                if not elsewhere:
+                    continue
+                [(parent, _)] = names = here.names(inode)
+                # Two new directories may have the same number, and yet are in different places.
+                if elsewhere != names or here.is_new(parent) or there.is_new(parent):
                     found.add(number)
         return found
 
-    def _linked_below(self, directory: int) -> set[int]:
+    def _linked_below(self, directories: set[int]) -> Iterator[int]:
+        """The files with several names below these; what is below several of them is read once."""
         root = self._after.root
-        opened = open_directory(root, btrfs_ioctl.path_of(root, directory))
-        try:
-            return linked_below(opened, btrfs_ioctl.is_stub)
-        finally:
-            os.close(opened)
+        passed: set[int] = set()
+
+        def skip(status: os.stat_result) -> bool:
+            if btrfs_ioctl.is_stub(status) or status.st_ino in passed:
+                return True
+            passed.add(status.st_ino)
+            return False
+
+        # An outer directory is mostly older than those in it, and has a lower number.
+        for directory in sorted(directories):
+            if directory in passed:
+                continue
+            passed.add(directory)
+            opened = open_directory(root, btrfs_ioctl.path_of(root, directory))
+            try:
+                yield from linked_below(opened, skip)
+            finally:
+                os.close(opened)

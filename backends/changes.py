@@ -55,6 +55,17 @@ class Change(NamedTuple):
     kind: str
 
 
+class Compared(NamedTuple):
+    """Two trees that nobody writes to (`before` None: an empty one), and the changes between them.
+
+    The paths are good, and the changes to be had once, while the context lasts that gave this.
+    """
+
+    before: str | None
+    after: str
+    changes: Iterator[Change]
+
+
 class ChangesError(BackendError):
     """A tree could not be read to its end, so the changes are not known."""
 
@@ -201,6 +212,7 @@ class _Comparison:
                     and new is not None
                     and old.st_ctime_ns == new.st_ctime_ns < settled
                     and old.st_ino == new.st_ino
+                    and old.st_size == new.st_size
                     and old.st_nlink == 1 == new.st_nlink
                     and new.st_mode & _TYPE != stat.S_IFDIR
                 ):
@@ -233,15 +245,15 @@ class _Comparison:
         if here == _VOLUME:
             return self._whole(here)
         old = os.fstat(self._cursors[_BASE].fd).st_ino
-        marked = hints.before.get(old, {})
+        marked = hints.before.get(old, set())
         if here == _VOLUME | _BASE:
             new = os.fstat(self._cursors[_VOLUME].fd).st_ino
             if old != new or old in hints.suspects:
                 return self._differing(hints.suspects)
-            marked = marked | hints.after.get(new, {})
+            marked = marked | hints.after.get(new, set())
         # Of a directory that is gone, nothing else is some other file's name.
         sides = dict.fromkeys(marked, here)
-        sides.update((name + b"/", 0) for name, is_directory in marked.items() if is_directory)
+        sides.update((name + b"/", 0) for name in marked)
         return sides
 
     def _differing(self, suspects: Set[int]) -> dict[bytes, int]:
@@ -364,7 +376,11 @@ class _Comparison:
         """Whether the entries at the present key (none: the roots) are equal, names aside."""
         if self._unsuspected(old.st_ino, new.st_ino):
             return True
-        if old.st_ino == new.st_ino and old.st_ctime_ns == new.st_ctime_ns < self._settled:
+        if (
+            old.st_ino == new.st_ino
+            and old.st_ctime_ns == new.st_ctime_ns < self._settled
+            and old.st_size == new.st_size
+        ):
             return True
         kind = new.st_mode & _TYPE
         if (
@@ -382,14 +398,14 @@ class _Comparison:
             return False
         if kind == stat.S_IFLNK:
             return link_target(key, before) == link_target(key, after)
-        return kind != stat.S_IFREG or _same_contents(key, before, old, after, new)
+        return kind != stat.S_IFREG or same_contents(key, before, old, after, new)
 
     @staticmethod
     def _is_directory(status: os.stat_result) -> bool:
         return status.st_mode & _TYPE == stat.S_IFDIR
 
 
-def _same_contents(
+def same_contents(
     name: bytes, before: int, old: os.stat_result, after: int, new: os.stat_result
 ) -> bool:
     """Compare two files of one size piece by piece, passing over what is a hole in both."""

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from backends.tree import Cursor, lstat
 
-Marks = dict[int, dict[bytes, bool]]
-"""Of a tree, by a directory's inode number: names in it, and whether each is a directory."""
+Marks = dict[int, set[bytes]]
+"""Of a tree, by a directory's inode number: names in it."""
 
 
 class Hints(NamedTuple):
@@ -25,11 +25,11 @@ class Hints(NamedTuple):
     after: Marks
 
 
-def linked_below(directory: int, is_stub: Callable[[os.stat_result], bool]) -> set[int]:
+def linked_below(directory: int, skip: Callable[[os.stat_result], bool]) -> set[int]:
     """The inode numbers of the files with several names below a directory open as `directory`.
 
     When a directory was moved, the set of their names has changed, and yet nothing was written to
-    them: they are suspects.
+    them: they are suspects. What is below a directory for which `skip` holds is left out.
     """
     found = set()
     with Cursor(f"/proc/self/fd/{directory}") as cursor:
@@ -40,7 +40,7 @@ def linked_below(directory: int, is_stub: Callable[[os.stat_result], bool]) -> s
                 if not is_directory:
                     if status.st_nlink > 1:
                         found.add(status.st_ino)
-                elif not is_stub(status):
+                elif not skip(status):
                     cursor.enter(name)
                     pending.append(iter(list(cursor.entries())))
                     break

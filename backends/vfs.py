@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 from backends import busy, mounts
 from backends.base import LAYERS, STAGING, Backend, Edit, Found, Space, Usage, Volume
-from backends.changes import Change, walk
+from backends.changes import Compared, walk
 from backends.copy import FICLONE, copy_tree
 from backends.detached import AT_FDCWD, checked, path_of, read_only_view, sync_filesystem
 from backends.errors import (
@@ -214,12 +214,14 @@ class VfsBackend(Backend):
                     path = path_of(view)
             yield path
 
-    def changes(self, volume: Volume, base: Volume | None) -> Iterator[Change]:
+    @contextlib.contextmanager
+    def compared(self, volume: Volume, base: Volume | None) -> Iterator[Compared]:
         with self._doing(f"compare {volume}"):
             for tree in filter(None, (volume, base)):
                 self._require(tree)
         before = self._layout.path(base) if base is not None else None
-        return walk(before, self._layout.path(volume))
+        after = self._layout.path(volume)
+        yield Compared(before, after, walk(before, after))
 
     # Accounting
 

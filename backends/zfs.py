@@ -15,9 +15,17 @@ import errno
 import os
 from collections.abc import Iterator
 
-from backends import busy, detached, zfs_dataset, zfs_listing, zfs_programs, zfs_records
+from backends import (
+    busy,
+    detached,
+    zfs_changes,
+    zfs_dataset,
+    zfs_listing,
+    zfs_programs,
+    zfs_records,
+)
 from backends.base import LAYERS, STAGING, Backend, Edit, Found, Space, Usage, Volume
-from backends.changes import CLOCK_MARGIN, Change, walk
+from backends.changes import Compared, walk
 from backends.claims import Claims
 from backends.errors import (
     BackendError,
@@ -32,6 +40,7 @@ from backends.libzfs.batch import destroy, program
 from backends.libzfs.core import clone
 from backends.libzfs.enums import Error
 from backends.libzfs.errors import ZFSException, absent_is_success
+from backends.zfs_changes import Parted, Tree
 from backends.zfs_errors import failed, in_the_way, typed
 from backends.zfs_programs import TEMPORARY
 
@@ -249,9 +258,14 @@ class ZfsBackend(Backend):
 
     @contextlib.contextmanager
     def frozen(self, volume: Volume) -> Iterator[str]:
+        with self._frozen(volume) as tree:
+            yield tree.path
+
+    @contextlib.contextmanager
+    def _frozen(self, volume: Volume) -> Iterator[Tree]:
         if volume.kind == LAYERS:
             with self.open(volume) as path:
-                yield path
+                yield Tree(path, self._origin(volume))
             return
         doing, name = f"read {volume}", f"{TEMPORARY}{os.urandom(8).hex()}"
         with contextlib.ExitStack() as stack:
@@ -264,33 +278,27 @@ class ZfsBackend(Backend):
                 stack.callback(self._end_reading, copy)
                 view = zfs_dataset.view(self._dataset(copy), read_only=True, doing=doing)
                 tree = stack.enter_context(view)
-            yield detached.path_of(tree)
+            yield Tree(detached.path_of(tree), self._dataset(copy))
 
     def _end_reading(self, copy: Volume) -> None:
         with self._doing("end reading"):
             self._remove(copy, force=False)
 
-    def changes(self, volume: Volume, base: Volume | None) -> Iterator[Change]:
-        settled = self._settled(volume, base) if base else 0
+    @contextlib.contextmanager
+    def compared(self, volume: Volume, base: Volume | None) -> Iterator[Compared]:
         with contextlib.ExitStack() as stack:
-            new = stack.enter_context(self.frozen(volume))
-            old = stack.enter_context(self.frozen(base)) if base else None
-            yield from walk(old, new, settled=settled)
-
-    def _settled(self, volume: Volume, base: Volume) -> int:
-        """The time (ns) before which `volume` was `base`, 0 if it does not descend from it.
-
-        An inode whose ctime is older, and the same on both sides, has not changed since. Between
-        siblings that proves nothing.
-        """
-        with self._doing(f"compare {volume} with {base}"):
-            dataset = [self._dataset(volume)]
-            steps = program(self._home.pool, zfs_programs.DESCENT, dataset, readonly=True)
-        for step in zfs_programs.listed(steps):
-            snapshot, creation = zfs_programs.listed(step)
-            if snapshot.endswith(f"@{base.id}"):
-                return max(0, int(creation) * 1_000_000_000 - CLOCK_MARGIN)
-        return 0
+            new = stack.enter_context(self._frozen(volume))
+            if base is None:
+                yield Compared(None, new.path, walk(None, new.path))
+                return
+            old = stack.enter_context(self._frozen(base))
+            with self._doing(f"compare {volume} with {base}"):
+                parted = zfs_changes.parted(self._home.pool, old, new)
+            if parted is None:
+                self.note(f"{volume} and {base} have no common origin: both are read")
+                parted = Parted(0, None)
+            found = walk(old.path, new.path, settled=parted.settled, hints=parted.hints)
+            yield Compared(old.path, new.path, found)
 
     # Accounting
 

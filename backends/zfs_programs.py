@@ -130,16 +130,22 @@ return {state = "removed", destroyed = foreign}
 )
 
 DESCENT = """
--- The snapshots that a dataset descends from, the nearest first, as far as clones go.
---   argv: the dataset        returns: a list of {name, creation in seconds}
-local at = (...)["argv"][1]
-local found = {}
-while true do
-    local origin = zfs.get_prop(at, "origin")
-    if origin == nil then return found end
-    found[#found + 1] = {origin, zfs.get_prop(origin, "creation")}
-    at = origin:match("^(.*)@")
+-- The snapshots that trees descend from.
+--   argv: the trees, each a snapshot, or a clone that nobody has written to
+--   returns: for each tree a list of {snapshot, createtxg, creation in seconds}, first the one that
+--   it is, then the nearest, as far as clones go
+local function line(at)
+    local found = {}
+    if not at:find("@") then at = zfs.get_prop(at, "origin") end
+    while at do
+        found[#found + 1] = {at, zfs.get_prop(at, "createtxg"), zfs.get_prop(at, "creation")}
+        at = zfs.get_prop(at:match("^(.*)@"), "origin")
+    end
+    return found
 end
+local lines = {}
+for number, tree in ipairs((...)["argv"]) do lines[number] = line(tree) end
+return lines
 """
 
 

@@ -4,6 +4,17 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from stat import (
+    S_IFBLK,
+    S_IFCHR,
+    S_IFDIR,
+    S_IFIFO,
+    S_IFLNK,
+    S_IFMT,
+    S_IFREG,
+    S_IFSOCK,
+    S_ISREG,
+)
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,9 +24,20 @@ from cli import completion, output
 from cli.session import find, opened, utf8
 
 if TYPE_CHECKING:
-    from backends.changes import Change
+    from backends.changes import Change, Compared
+    from imagegraph.differences import Difference
 
 _LETTERS = {"added": b"A", "modified": b"C", "deleted": b"D"}
+_WORDS = {"added": "Added", "modified": "Changed", "deleted": "Deleted"}
+_TYPES = {
+    S_IFREG: "file",
+    S_IFDIR: "directory",
+    S_IFLNK: "symlink",
+    S_IFIFO: "fifo",
+    S_IFSOCK: "socket",
+    S_IFCHR: "character device",
+    S_IFBLK: "block device",
+}
 # C0, DEL, and C1 as UTF-8 has it: all that a terminal takes for more than a character.
 _CONTROL = rb"[\x00-\x1f\x7f]|\xc2[\x80-\x9f]"
 _BATCH = 1000
@@ -36,6 +58,9 @@ def diff(
             metavar="[IMAGE]", help="Compare with this image.", autocompletion=completion.images
         ),
     ] = None,
+    stat: Annotated[
+        bool, typer.Option("--stat", help="Only how many changes there are, files and bytes.")
+    ] = False,
     form: Annotated[str, typer.Option("--format", metavar="FORMAT", help="text or json.")] = "text",
 ) -> None:
     """List what was changed in a container or image.
@@ -44,19 +69,51 @@ def diff(
     order: A (added), C (changed) or D (deleted), and the path. Paths are printed as the bytes that
     they are, except for control characters, which are octal as \\033: one line is one change.
 
-    --format json is one array of objects with Kind (added, modified, deleted) and Path; a path that
-    is not UTF-8 has PathBytes too, its bytes in base64.
+    --format json is one array of objects with Kind (added, modified, deleted), Path, Type and Size;
+    of a modified entry also OldType, OldSize and Changed, a list of type, mode, owner, mtime,
+    xattrs, content, target, device, links. A path that is not UTF-8 has PathBytes too, its bytes in
+    base64. With --stat it is one object: Added, Modified and Deleted, each with Entries, Files and
+    Bytes; what was in a deleted directory counts.
     """
     if form not in ("text", "json"):
         raise typer.BadParameter("take text or json", param_hint="--format")
     with opened(ctx) as store:
         below = store.image(base) if base is not None else None
-        changes = store.diff(find(store, name), below)
-        if form == "json":
-            output.json_array(map(_document, changes))
+        thing = find(store, name)
+        if stat:
+            with store.compared(thing, below) as compared:
+                _totals(compared, form)
+        elif form == "json":
+            with store.compared(thing, below) as compared:
+                from imagegraph.differences import differences
+
+                output.json_array(map(_document, differences(compared)))
         else:
-            for lines in _batches(map(_line, changes)):
+            for lines in _batches(map(_line, store.diff(thing, below))):
                 output.write_bytes(lines)
+
+
+def _totals(compared: "Compared", form: str) -> None:
+    from cli.images import size_text
+    from imagegraph.differences import totals
+
+    found = totals(compared)
+    if form == "json":
+        documents = {
+            kind.capitalize(): {
+                "Entries": total.entries,
+                "Files": total.files,
+                "Bytes": total.bytes,
+            }
+            for kind, total in found.items()
+        }
+        output.line(output.json_text(documents, indent=4))
+        return
+    rows = [
+        (_WORDS[kind], str(total.entries), str(total.files), size_text(total.bytes))
+        for kind, total in found.items()
+    ]
+    output.table(("CHANGE", "ENTRIES", "FILES", "SIZE"), rows)
 
 
 def _line(change: "Change") -> bytes:
@@ -79,16 +136,28 @@ def _batches(lines: Iterable[bytes]) -> Iterator[bytes]:
     yield b"".join(held)
 
 
-def _document(change: "Change") -> dict[str, str]:
-    path = b"/" + change.path
-    found = {"Kind": change.kind, "Path": path.decode(errors="replace")}
+def _document(found: "Difference") -> dict[str, Any]:
+    path = b"/" + found.path
+    document: dict[str, Any] = {"Kind": found.kind, "Path": path.decode(errors="replace")}
     try:
         path.decode()
     except UnicodeDecodeError:
         from base64 import b64encode
 
-        found["PathBytes"] = b64encode(path).decode()
-    return found
+        document["PathBytes"] = b64encode(path).decode()
+    status = found.after or found.before
+    assert status is not None
+    document |= {"Type": _TYPES[S_IFMT(status.st_mode)], "Size": _size(status)}
+    if found.before is not None and found.after is not None:
+        document["OldType"] = _TYPES[S_IFMT(found.before.st_mode)]
+        document["OldSize"] = _size(found.before)
+        document["Changed"] = list(found.differs)
+    return document
+
+
+def _size(status: os.stat_result) -> int | None:
+    """Bytes of a regular file; None for what has none."""
+    return status.st_size if S_ISREG(status.st_mode) else None
 
 
 def commit(

@@ -11,6 +11,7 @@ from backends.base import LAYERS, Volume
 from backends.changes import ChangesError
 from backends.errors import VolumeNotFound
 from imagegraph import config as configs
+from imagegraph.differences import bytes_of
 from imagegraph.model import (
     Container,
     ContainerSummary,
@@ -21,7 +22,6 @@ from imagegraph.model import (
 )
 from imagegraph.mounting import all_mounted
 from imagegraph.times import parse_rfc3339
-from imagegraph.totals import bytes_of
 
 if TYPE_CHECKING:
     from imagegraph.store import Store

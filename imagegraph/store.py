@@ -28,7 +28,7 @@ from typing import Any, Self
 
 from backends import detect
 from backends.base import CONTAINERS, LAYERS, STAGING, Backend, Volume
-from backends.changes import Change
+from backends.changes import Change, Compared
 from backends.errors import BackendError, Unavailable, VolumeBusy, VolumeNotFound
 from imagegraph import publishing, records, removal, reserve
 from imagegraph.errors import Conflict, NameInUse, NotFound, StoreError
@@ -346,18 +346,24 @@ class Store:
         Without `base`: from the image that the container was cloned from, or from the image's
         parent layer (an empty tree if it has none).
         """
-        below: Volume | None
+        return self.backend.changes(self.volume(thing), self._below(thing, base))
+
+    def compared(
+        self, thing: Image | Container, base: Image | None = None
+    ) -> contextlib.AbstractContextManager[Compared]:
+        """The trees that `diff` compares, as they are now, and their changes."""
+        return self.backend.compared(self.volume(thing), self._below(thing, base))
+
+    def _below(self, thing: Image | Container, base: Image | None) -> Volume | None:
         if base is not None:
-            below = Volume(LAYERS, base.layer)
-        elif isinstance(thing, Container):
+            return Volume(LAYERS, base.layer)
+        if isinstance(thing, Container):
             image = self.graph.image(thing.image)
             if image is None:
                 raise NotFound(f"container {thing.name} was removed meanwhile")
-            below = Volume(LAYERS, image.layer)
-        else:
-            chain = self.graph.chain(thing.layer)
-            below = Volume(LAYERS, chain[1].id) if len(chain) > 1 else None
-        return self.backend.changes(self.volume(thing), below)
+            return Volume(LAYERS, image.layer)
+        chain = self.graph.chain(thing.layer)
+        return Volume(LAYERS, chain[1].id) if len(chain) > 1 else None
 
     # What failed, and what a crash left
 

@@ -61,7 +61,7 @@ def test_hostile_names_stay_on_one_line_and_paint_nothing(cowshed: Cowshed, cow:
 def test_json_keeps_every_byte_of_a_name(cowshed: Cowshed, cow: Path):
     open(os.fsencode(cow) + b"/etc/a\n\xff", "wb").close()
     directory, file = cowshed.json("diff", "--format", "json", "cow")
-    assert directory == {"Kind": "modified", "Path": "/etc"}
+    assert (directory["Kind"], directory["Path"]) == ("modified", "/etc")
     assert file["Kind"] == "added"
     assert base64.b64decode(file["PathBytes"]) == b"/etc/a\n\xff"
     assert "--format" in cowshed.refused("diff", "--format", "xml", "cow", status=2)
@@ -70,6 +70,86 @@ def test_json_keeps_every_byte_of_a_name(cowshed: Cowshed, cow: Path):
 def test_no_changes_are_an_empty_answer(cowshed: Cowshed, cow: Path):
     assert cowshed.ok("diff", "cow") == ""
     assert cowshed.json("diff", "--format", "json", "cow") == []
+    none = {"Entries": 0, "Files": 0, "Bytes": 0}
+    assert cowshed.json("diff", "--stat", "--format", "json", "cow") == {
+        "Added": none,
+        "Modified": none,
+        "Deleted": none,
+    }
+
+
+@pytest.fixture
+def before(cowshed: Cowshed, cow: Path) -> Path:
+    """The tree of a container of an image that has one of each in /x."""
+    (cow / "x").mkdir()
+    for name in ("content", "touched", "mode", "owner", "labelled", "linked", "turned", "gone"):
+        (cow / "x" / name).write_bytes(b"12345")
+    (cow / "x/pointer").symlink_to("here")
+    (cow / "x/tree/below").mkdir(parents=True)
+    (cow / "x/tree/below/file").write_bytes(bytes(1000))
+    cowshed.ok("commit", "cow", "before:1")
+    cowshed.ok("create", "--name", "after", "before:1")
+    return Path(cowshed.ok("mount", "after").strip()) / "x"
+
+
+def test_json_tells_what_each_change_is(cowshed: Cowshed, before: Path):
+    kept = (before / "content").stat()
+    (before / "content").write_bytes(b"54321")
+    os.utime(before / "content", ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    os.utime(before / "touched", ns=(1, 1))
+    (before / "mode").chmod(0o4700)
+    os.chown(before / "owner", 7, 8)
+    os.setxattr(before / "labelled", "user.cow", b"moo")
+    os.link(before / "linked", before / "another")
+    (before / "turned").unlink()
+    os.mkfifo(before / "turned")
+    (before / "pointer").unlink()
+    (before / "pointer").symlink_to("there")
+    (before / "gone").unlink()
+    subprocess.run(["rm", "-r", before / "tree"], check=True)
+    (before / "added").write_bytes(bytes(30))
+    found = {
+        Path(each.pop("Path")).name: each
+        for each in cowshed.json("diff", "--format", "json", "after")
+    }
+    assert {name: each["Changed"] for name, each in found.items() if "Changed" in each} == {
+        "x": ["mtime"],
+        "content": ["content"],
+        "touched": ["mtime"],
+        "mode": ["mode"],
+        "owner": ["owner"],
+        "labelled": ["xattrs"],
+        "linked": ["links"],
+        "turned": ["type", "mtime"],
+        "pointer": ["mtime", "target"],
+    }
+    assert found["added"] == {"Kind": "added", "Type": "file", "Size": 30}
+    assert found["another"] == {"Kind": "added", "Type": "file", "Size": 5}
+    assert found["gone"] == {"Kind": "deleted", "Type": "file", "Size": 5}
+    assert found["tree"] == {"Kind": "deleted", "Type": "directory", "Size": None}
+    turned = {"Kind": "modified", "Type": "fifo", "OldType": "file", "Size": None, "OldSize": 5}
+    assert found["turned"] == {**turned, "Changed": ["type", "mtime"]}
+
+
+def test_stat_totals_files_and_bytes(cowshed: Cowshed, before: Path):
+    (before / "content").write_bytes(bytes(2000))
+    (before / "added").write_bytes(bytes(30))
+    os.link(before / "added", before / "also")
+    (before / "gone").unlink()
+    subprocess.run(["rm", "-r", before / "tree"], check=True)
+    assert cowshed.lines("diff", "--stat", "after") == [
+        "CHANGE    ENTRIES   FILES     SIZE",
+        "Added     2         2         30B",
+        "Changed   2         1         2kB",
+        "Deleted   2         2         1kB",
+    ]
+    assert cowshed.json("diff", "--stat", "--format", "json", "after") == {
+        "Added": {"Entries": 2, "Files": 2, "Bytes": 30},
+        "Modified": {"Entries": 2, "Files": 1, "Bytes": 2000},
+        "Deleted": {"Entries": 2, "Files": 2, "Bytes": 1005},
+    }
+    whole = cowshed.json("diff", "--stat", "--format", "json", "base:1")
+    assert whole["Added"]["Files"] and not whole["Deleted"]["Entries"]
 
 
 def test_images_are_compared_with_their_parent_or_with_another(cowshed: Cowshed, cow: Path):
