@@ -72,5 +72,6 @@ def _words(arguments: tuple[Any, ...]) -> str:
 
 
 def traced(backend: Backend, report: Report) -> Backend:
-    """The backend, telling `report` of each operation."""
+    """The backend, telling `report` of each operation, and of what it says itself."""
+    backend.note = report
     return cast(Backend, Traced(backend, report))

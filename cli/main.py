@@ -117,7 +117,7 @@ def cowshed(
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Container images as snapshots: an image manager for btrfs (ZFS is to come).
+    """Container images as snapshots: an image manager for btrfs and ZFS.
 
     Options for all commands come before the command: cowshed --root DIRECTORY images.
     """

@@ -11,6 +11,7 @@ import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -41,6 +42,7 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+    warnings.showwarning = _warned
 
 
 def write(text: str) -> None:
@@ -93,6 +95,11 @@ def note(text: str) -> None:
 def warn(text: str) -> None:
     """A line to stderr that says what is about to go wrong."""
     note(f"Warning: {text}")
+
+
+def _warned(message: Warning | str, *where: object, **more: object) -> None:
+    """What Python is to do with a warning of a library: say it as one line."""
+    warn(str(message))
 
 
 def fail(text: str) -> None:

@@ -6,6 +6,8 @@ and the slow oracle. There are a few histories by default; COWSHED_EXAMPLES=200 
 
 import contextlib
 import os
+import secrets
+import shutil
 import time
 import warnings
 from collections.abc import Iterator
@@ -21,10 +23,13 @@ from backends.changes import ADDED, DELETED, MODIFIED, walk
 from backends.zfs import ZfsBackend
 from tests.backends.zfs_volumes import everything, home, zfs
 from tests.contract.conftest import container, layer, new
-from tests.edits import EDIT, LOW, MAKING, Script, make, perform
+from tests.edits import DIRECTORIES, EDIT, FILES, LOW, MAKING, Script, perform
 from tests.trees import difference, entries
 
 pytestmark = pytest.mark.zfs
+
+DNODES = 32
+"""How many a block of them holds."""
 
 EXAMPLES = int(os.environ.get("COWSHED_EXAMPLES", "3"))
 
@@ -98,7 +103,7 @@ def test_any_history_is_told_exactly(
     with contextlib.closing(World(shared)) as world:
 
         def fill(tree: Path) -> None:
-            make(tree)
+            spread(tree)
             perform(tree, making)
             if waits:
                 grow_older()
@@ -122,9 +127,43 @@ def test_any_history_is_told_exactly(
     assert everything(shared) == before
 
 
+def spread(top: Path) -> None:
+    """What `make` makes, each entry in a block of dnodes of its own, as in a tree of any size.
+
+    ZFS says which blocks were written, so that in one block all are suspects.
+    """
+    root, aside = os.fsencode(top), top / "aside"
+    aside.mkdir()
+
+    def apart() -> None:
+        for _ in range(2 * DNODES):
+            os.mkfifo(aside / secrets.token_hex(8))
+
+    for directory in DIRECTORIES:
+        os.makedirs(os.path.join(root, directory))
+        apart()
+    for path in FILES[:-1]:
+        with open(os.path.join(root, path), "xb") as file:
+            file.write(b"some content")
+            os.setxattr(file.fileno(), "user.x", b"1")
+        apart()
+    os.link(os.path.join(root, b"a/f"), os.path.join(root, FILES[-1]))
+    shutil.rmtree(aside)
+
+
 def grow_older() -> None:
     """Wait until what is here is older than a snapshot, whose time is in whole seconds."""
     time.sleep(1.2)
+
+
+@contextlib.contextmanager
+def an_hour_earlier() -> Iterator[int]:
+    """Set the clock back, while the context lasts, to a moment (ns) before all that is here."""
+    begun, past = time.monotonic_ns(), time.time_ns()
+    try:
+        yield past - 3_600_000_000_000
+    finally:
+        time.clock_settime_ns(time.CLOCK_REALTIME, past + time.monotonic_ns() - begun)
 
 
 # Where two volumes have parted
@@ -134,7 +173,7 @@ def test_volumes_are_compared_through_whatever_snapshot_is_left_of_their_origin(
     world: World,
 ) -> None:
     backend = world.backend
-    image = layer(backend, make)
+    image = layer(backend, spread)
     web = container(backend, image)
     layers = []
     for number in range(4):
@@ -158,9 +197,9 @@ def test_volumes_are_compared_through_whatever_snapshot_is_left_of_their_origin(
 
 
 def test_volumes_without_a_common_origin_are_walked_and_that_is_told(world: World) -> None:
-    image, web = layer(world.backend, make), container(world.backend)
+    image, web = layer(world.backend, spread), container(world.backend)
     with world.tree(web) as tree:
-        make(tree)
+        spread(tree)
     found = list(world.backend.changes(web, image))
     assert (b"a/f", MODIFIED) in found
     [note] = world.notes
@@ -170,7 +209,7 @@ def test_volumes_without_a_common_origin_are_walked_and_that_is_told(world: Worl
 def test_where_the_kernel_does_not_say_it_the_trees_are_walked_with_a_warning(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = layer(world.backend, make)
+    image = layer(world.backend, spread)
     web = container(world.backend, image)
     world.edit(web, [("forge", b"a/f", b"other")])
     told = world.agree(image, web)
@@ -188,7 +227,7 @@ def test_where_the_kernel_does_not_say_it_the_trees_are_walked_with_a_warning(
 def test_a_commit_that_takes_the_snapshot_along_meanwhile_does_not_matter(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = layer(world.backend, make)
+    image = layer(world.backend, spread)
     web = container(world.backend, image)
     world.edit(web, [("write", b"a/f", b"other")])
     told = world.agree(image, web)
@@ -238,7 +277,7 @@ def in_between(world: World, making: Script, edit: Script) -> Told:
     """What is told of a container of an image so made that was edited so."""
 
     def fill(tree: Path) -> None:
-        make(tree)
+        spread(tree)
         perform(tree, making)
 
     image = layer(world.backend, fill)
@@ -308,7 +347,7 @@ def test_a_directory_that_became_a_file_is_told(world: World) -> None:
 
 
 def test_what_was_removed_while_it_was_open_is_gone(world: World) -> None:
-    image = layer(world.backend, make)
+    image = layer(world.backend, spread)
     web = container(world.backend, image)
     with contextlib.ExitStack() as stack:
         tree = stack.enter_context(world.tree(web))
@@ -332,7 +371,7 @@ def test_attributes_alone_are_told(world: World, kept: str, size: int) -> None:
     backend = world.backend
 
     def fill(tree: Path) -> None:
-        make(tree)
+        spread(tree)
         for name in ("a/f", "a/g", "a/b"):
             os.setxattr(tree / name, "user.long", b"1" * size)
         grow_older()
@@ -362,7 +401,7 @@ def test_a_file_that_was_made_longer_is_told_though_its_ctime_is_the_same(world:
     """As ZFS has it when fallocate(2) does that."""
 
     def fill(tree: Path) -> None:
-        make(tree)
+        spread(tree)
         grow_older()
 
     image = layer(world.backend, fill)
@@ -375,29 +414,36 @@ def test_a_file_that_was_made_longer_is_told_though_its_ctime_is_the_same(world:
     assert world.agree(image, web) == [("a/g", MODIFIED)]
 
 
-def test_content_that_changed_under_the_same_size_and_times_is_told(world: World) -> None:
-    """Two siblings write at one tick of the clock."""
-    image = layer(world.backend, make)
+def test_what_only_one_of_two_siblings_wrote_is_told(world: World) -> None:
+    image = layer(world.backend, spread)
     one, other = container(world.backend, image), container(world.backend, image)
-    with world.tree(one) as a, world.tree(other) as b:
+    world.edit(one, [("forge", b"a/f", b"other")])
+    world.edit(other, [("forge", b"a.b/f", b"other"), ("remove", b"a/b/g", b"")])
+    told = world.agree(one, other)
+    assert [path for path, _ in told] == ["a-/f", "a.b/f", "a/b", "a/b/g", "a/f"]
+
+
+def test_content_that_changed_under_the_same_size_and_times_is_told(world: World) -> None:
+    """Two siblings write at one moment, by a clock that is slow."""
+    image = layer(world.backend, spread)
+    one, other = container(world.backend, image), container(world.backend, image)
+    with world.tree(one) as a, world.tree(other) as b, an_hour_earlier() as past:
         here, there = a / "a/b/g", b / "a/b/g"
         for _ in range(1000):
-            here.write_text("1")
-            there.write_text("2")
+            for path, text in ((here, "1"), (there, "2")):
+                time.clock_settime_ns(time.CLOCK_REALTIME, past)
+                path.write_text(text)
+                os.utime(path, ns=(1, 1))
             if here.stat().st_ctime_ns == there.stat().st_ctime_ns:
                 break
         else:
             pytest.fail("the clock is too fine")
-        for path in (here, there):
-            os.utime(path, ns=(1, 1))
-            assert path.stat().st_mtime_ns == 1
-    told = world.agree(one, other)
-    assert told == [("a/b/g", MODIFIED)]
+    assert world.agree(one, other) == [("a/b/g", MODIFIED)]
 
 
 def test_a_number_that_another_file_has_now_is_no_sign_of_the_same(world: World) -> None:
     def fill(tree: Path) -> None:
-        make(tree)
+        spread(tree)
         for number in range(200):
             (tree / f"old{number}").write_text("1")
             os.utime(tree / f"old{number}", ns=(1, 1))
@@ -453,7 +499,7 @@ def test_a_path_of_any_depth_is_told(world: World) -> None:
 
 
 def test_a_read_is_no_change_though_it_is_written_down(world: World) -> None:
-    image = layer(world.backend, make)
+    image = layer(world.backend, spread)
     web = container(world.backend, image)
     zfs("set", "atime=on", "relatime=off", world.backend.location(web))
     with world.tree(web) as tree:

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,37 @@ def test_json_tells_what_each_change_is(cowshed: Cowshed, before: Path):
     assert found["tree"] == {"Kind": "deleted", "Type": "directory", "Size": None}
     turned = {"Kind": "modified", "Type": "fifo", "OldType": "file", "Size": None, "OldSize": 5}
     assert found["turned"] == {**turned, "Changed": ["type", "mtime"]}
+
+
+def test_what_has_no_common_origin_is_read_and_verbose_says_so(on_btrfs: Cowshed, tmp_path: Path):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/new").touch()
+    on_btrfs.ok("import", tmp_path / "tree", "other:1")
+    said = on_btrfs("-v", "diff", "other:1", "base:1").stderr
+    assert "no common origin: both are read" in said
+    on_btrfs.ok("create", "--name", "ours", "other:1")
+    assert "both are read" not in on_btrfs("-v", "diff", "ours").stderr
+
+
+def test_a_kernel_that_does_not_tell_what_was_written_is_warned_of_in_one_line(
+    on_btrfs: Cowshed,
+):
+    on_btrfs.ok("create", "--name", "ours", "base:1")
+    script = (
+        "import sys\n"
+        "from backends import btrfs_ioctl\n"
+        "def refuse(*_): raise PermissionError(1, 'Operation not permitted')\n"
+        "btrfs_ioctl.inodes_since = refuse\n"
+        "from cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", script, "--root", on_btrfs.root, "diff", "ours"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == (
+        "Warning: the kernel does not say what was changed (Operation not permitted): both trees"
+        " are read\n"
+    )
 
 
 def test_stat_totals_files_and_bytes(cowshed: Cowshed, before: Path):
