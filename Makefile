@@ -4,8 +4,8 @@ PYTHON_RUN := .venv/bin/python
 PYTEST := $(PYTHON_RUN) -m pytest -n 2 --dist loadfile
 GUEST := vagrant/guest --memory 4G
 ZFS_PARTS := commands stores
-ZFS_commands := tests/libzfs tests/cli tests/crash
-ZFS_stores := tests/backends tests/contract tests/store
+ZFS_commands := tests/libzfs tests/cli tests/crash tests/contract
+ZFS_stores := tests/backends tests/store
 
 .PHONY: help demo test test-btrfs test-zfs test-zfs-here vagrant-test check format bench bench-zfs clean
 .PHONY: $(addprefix zfs/,$(ZFS_PARTS))
@@ -30,7 +30,7 @@ test-zfs: ## Run the tests on ZFS in virtual machines, which are built on first 
 
 # Not two processes in one guest: a pool that a test suspends holds up whatever looks at all pools.
 $(addprefix zfs/,$(ZFS_PARTS)): zfs/%:
-	$(GUEST) --timeout 1400 --env COWSHED_REQUIRE $(PYTHON_RUN) -m pytest -p no:cacheprovider -m zfs \
+	$(GUEST) --timeout 1800 --env COWSHED_REQUIRE $(PYTHON_RUN) -m pytest -p no:cacheprovider -m zfs \
 	  $(ZFS_$*) $(PYTEST_ARGS)
 
 test-zfs-here: ## Run the tests on ZFS on this machine, which has it
