@@ -37,7 +37,7 @@ from backends.errors import (
 from backends.layout import QUARANTINE
 from backends.libzfs import run
 from backends.libzfs.batch import destroy, program
-from backends.libzfs.core import clone
+from backends.libzfs.core import clone, snapshot
 from backends.libzfs.enums import Error
 from backends.libzfs.errors import ZFSException, absent_is_success
 from backends.zfs_changes import Parted, Tree
@@ -123,7 +123,7 @@ class ZfsBackend(Backend):
 
     def _publish(self, source: str, target: Volume) -> None:
         """Make the dataset in `staging` the layer: it is read-only where it comes to."""
-        run.run(["zfs", "snapshot", f"{source}@{target.id}"])
+        snapshot(f"{source}@{target.id}")
         try:
             run.run(["zfs", "rename", source, self._dataset(target)])
         except BaseException:
@@ -158,7 +158,7 @@ class ZfsBackend(Backend):
         with self._claims.alone_at(volume.id), self._view(volume) as tree:
             # What was written is in a snapshot anyway, but for stores to a memory map.
             detached.sync_filesystem(detached.path_of(tree))
-            run.run(["zfs", "snapshot", f"{self._dataset(volume)}@{name}"])
+            snapshot(f"{self._dataset(volume)}@{name}")
             yield
 
     def _clone_away(self, source: Volume, name: str, target: Volume, record: bytes) -> None:
@@ -219,7 +219,14 @@ class ZfsBackend(Backend):
         """
         arguments = [self._dataset(volume), self._home.dataset]
         arguments += ["force" if force else "", "act" if act else "look"]
-        found = program(self._home.pool, zfs_programs.REMOVE, arguments, readonly=not act)
+        # When it was cut short, it cannot say any more which snapshots of others are gone.
+        found = program(
+            self._home.pool,
+            zfs_programs.REMOVE,
+            arguments,
+            readonly=not act,
+            repeatable=not force,
+        )
         match found["state"]:
             case "refused":
                 raise in_the_way(volume, found)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from backends.libzfs import run
+from backends.libzfs import core, run
 from backends.libzfs.enums import DatasetType
 from backends.libzfs.errors import absent_is_success
 from backends.libzfs.names import check, check_snapshot_part
@@ -16,6 +16,9 @@ from backends.libzfs.run import options
 
 # The kernel takes no single argument of 128 KiB or more (MAX_ARG_STRLEN).
 _MAX_ARGUMENT = 120 << 10
+
+INSTRUCTIONS, MEMORY = 10_000_000, 10 << 20
+"""The limits of a channel program where none are given (ZCP_DEFAULT_* of include/sys/fs/zfs.h)."""
 
 
 def snapshot(names: Sequence[str], properties: Mapping[str, object] | None = None) -> None:
@@ -50,20 +53,32 @@ def program(
     arguments: Sequence[str] = (),
     *,
     readonly: bool = False,
-    instructions: int | None = None,
-    memory: int | None = None,
+    repeatable: bool = False,
+    instructions: int = INSTRUCTIONS,
+    memory: int = MEMORY,
 ) -> Any:
     """Run a channel program (zfs-program(8)) on a pool and return what it returned.
 
     The script finds `arguments` in `...["argv"]`, from 1. `readonly` runs it without a sync
-    task: cheaper, and nothing can be changed. Limits: Lua instructions, bytes. Tables come back
-    as dicts (Lua's numbers as keys are strings), integers and text as they are.
+    task: cheaper, and nothing can be changed. `repeatable` says that it does no harm to run it
+    again when it did not come to its end: then no command is needed at first. Limits: Lua
+    instructions, bytes. Tables come back as dicts (Lua's numbers as keys are strings), integers
+    and text as they are.
     Raises ZFSException: PERM if not root, NOENT for no such pool, UNKNOWN for an error of the
     script, with its message.
     """
-    flags = [*(["-n"] if readonly else [])]
-    flags += ["-t", str(instructions)] if instructions is not None else []
-    flags += ["-m", str(memory)] if memory is not None else []
-    argv = ["zfs", "program", "-j", *flags, pool, "-", *arguments]
-    printed = json.loads(run.run(argv, feed=script.encode("utf-8", "surrogateescape")))
-    return printed.get("return")
+    printed = None
+    if readonly or repeatable:
+        printed = core.program(
+            pool,
+            script,
+            arguments,
+            readonly=readonly,
+            instructions=instructions,
+            memory=memory,
+        )
+    if printed is None:
+        flags = ["-j", *(["-n"] if readonly else []), "-t", str(instructions), "-m", str(memory)]
+        argv = ["zfs", "program", *flags, pool, "-", *arguments]
+        printed = run.run(argv, feed=script.encode("utf-8", "surrogateescape"))
+    return json.loads(printed).get("return")

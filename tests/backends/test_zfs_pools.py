@@ -18,7 +18,7 @@ from backends.errors import (
     VolumeBusy,
     VolumeNotFound,
 )
-from backends.libzfs import run
+from backends.libzfs import core, run
 from backends.zfs import ZfsBackend
 from tests.backends.zfs_volumes import (
     MIB,
@@ -152,6 +152,7 @@ def test_a_pool_that_goes_while_a_tree_is_read_is_one_line(
     with pytest.raises(Unavailable, match="not installed"), backend.frozen(web):
         monkeypatch.setenv("PATH", str(tmp_path))
         monkeypatch.setattr(run, "SYSTEM_PATH", str(tmp_path))
+        monkeypatch.setattr(core, "_libraries", lambda: None)
     monkeypatch.undo()
     backend.sweep()
     backend.remove(web)
