@@ -35,28 +35,25 @@ def hints(before: Side, after: Side) -> Hints:
 
 
 class _Tree:
-    """One side: the inodes written since, and the marks that lead to the suspects."""
+    """One side: the inodes written since; `directories` are those that were there before."""
 
     def __init__(self, side: Side) -> None:
         self.root = side.root
         self.directories: dict[int, Inode] = {}
-        self.linked: list[int] = []
         self.written: set[int] = set()
         self.marks: Marks = {}
         self._since = side.since
 
-    def read(self) -> None:
-        """Find and mark what was written; directories and what has several names are kept."""
+    def read(self, *, marking: bool) -> None:
+        """Find what was written, and mark it if that is asked for."""
         if self._since is None:
             return
         for inode in btrfs_ioctl.inodes_since(self.root, self._since):
             self.written.add(inode.number)
-            is_directory = stat.S_ISDIR(inode.mode)
-            if is_directory and inode.generation <= self._since:
+            if stat.S_ISDIR(inode.mode) and inode.generation <= self._since:
                 self.directories[inode.number] = inode
-            if not is_directory and inode.links > 1:
-                self.linked.append(inode.number)
-            self.mark(inode.number, self.names(inode))
+            if marking:
+                self.mark(inode.number, self.names(inode))
 
     def names(self, inode: Inode) -> list[Name]:
         """All names of an inode; those that are missing lie in a leaf that is older."""
@@ -91,18 +88,13 @@ class _Search:
 
     def hints(self) -> Hints:
         before, after = self._before, self._after
-        before.read()
-        after.read()
+        before.read(marking=False)
+        after.read(marking=True)
         suspects = before.written | after.written
-        for here, there in ((before, after), (after, before)):
-            for number in here.linked:
-                there.mark(number)
-        for number in self._linked_below(self._moved()):
-            if number not in suspects:
-                suspects.add(number)
-                before.mark(number)
-                after.mark(number)
-        return Hints(suspects, before.marks, after.marks)
+        suspects.update(self._linked_below(self._moved()))
+        for number in suspects - after.written:
+            after.mark(number)
+        return Hints(suspects, after.marks)
 
     def _moved(self) -> set[int]:
         """The directories that are in both trees, but not under the same name in the same place."""

@@ -244,14 +244,10 @@ class _Comparison:
         """The `sides` of a directory of which only what may differ is to be visited."""
         if here == _VOLUME:
             return self._whole(here)
-        old = os.fstat(self._cursors[_BASE].fd).st_ino
-        marked = hints.before.get(old, set())
-        if here == _VOLUME | _BASE:
-            new = os.fstat(self._cursors[_VOLUME].fd).st_ino
-            if old != new or old in hints.suspects:
-                return self._differing(hints.suspects)
-            marked = marked | hints.after.get(new, set())
-        # Of a directory that is gone, nothing else is some other file's name.
+        old, new = (os.fstat(cursor.fd).st_ino for cursor in self._cursors.values())
+        if not self._unsuspected(old, new):
+            return self._differing(hints.suspects)
+        marked = hints.marks.get(new, set())
         sides = dict.fromkeys(marked, here)
         sides.update((name + b"/", 0) for name in marked)
         return sides
@@ -321,7 +317,7 @@ class _Comparison:
         """Have the contents visited where the entry is a directory.
 
         One that is gone is visited too, in silence: a name in it may have been another name of
-        a file that is still there.
+        a file that is still there. Hints lead to a name that tells.
         """
         sides = 0
         if old is not None and self._is_directory(old):
@@ -330,6 +326,8 @@ class _Comparison:
             sides |= _VOLUME
         if sides == _BASE | _VOLUME and old is not None and new is not None:
             sides = sides if self._leads_on(old.st_ino, new.st_ino) else 0
+        elif sides == _BASE and self._hints is not None:
+            sides = 0
         if sides:
             if self._key + b"/" not in directory.sides:
                 raise TreeChanged("it became a directory under way")
@@ -343,7 +341,7 @@ class _Comparison:
         """Whether there may be differences below the directories of these numbers."""
         if self._hints is None or not self._unsuspected(old, new):
             return True
-        return old in self._hints.before or new in self._hints.after
+        return new in self._hints.marks
 
     def _meet(
         self, old: os.stat_result | None, new: os.stat_result | None

@@ -7,22 +7,22 @@ from typing import NamedTuple
 from backends.tree import Cursor, lstat
 
 Marks = dict[int, set[bytes]]
-"""Of a tree, by a directory's inode number: names in it."""
+"""By a directory's inode number: names in it."""
 
 
 class Hints(NamedTuple):
     """Where two trees may differ.
 
     An inode number that both trees have and that is not among `suspects` is the same inode in
-    both, equal in content, attributes and names; as a directory, it has the same entries. `before`
-    and `after` mark what leads down to the suspects: every name of a suspect that has several
-    names in that tree, the name of each other suspect of the newer tree, and all directories above
-    them.
+    both, equal in content, attributes and names; as a directory, it has the same entries. `marks`
+    lead down the newer tree: to every name that a suspect has there, through all directories above.
+
+    The names that only the older tree has need no marks. Their directories are suspects; and a
+    file that has as many names as it had, but others, has one in the newer tree that shows it.
     """
 
     suspects: Set[int]
-    before: Marks
-    after: Marks
+    marks: Marks
 
 
 def linked_below(directory: int, skip: Callable[[os.stat_result], bool]) -> set[int]:

@@ -13,8 +13,10 @@ writes a path of more than 8 KiB over whatever lies beside its buffer, and any u
 can make such a path.
 """
 
+import contextlib
 import errno
 import os
+import stat
 import warnings
 from collections.abc import Set
 from typing import NamedTuple
@@ -23,7 +25,7 @@ from backends import zfs_ioctl, zfs_programs
 from backends.changes import CLOCK_MARGIN, never
 from backends.hints import Hints, Marks, linked_below
 from backends.libzfs.batch import program
-from backends.tree import CHANGED, Cursor, open_directory
+from backends.tree import Cursor, lstat, open_directory
 
 ATTEMPTS = 5
 """How often the kernel is asked when a commit or a removal moves the snapshots meanwhile."""
@@ -116,100 +118,71 @@ def _written(common: _Step, tree: _Step) -> set[int]:
 
 def _hints(before: str, after: str, written: Set[int]) -> Hints:
     """Where the trees at these paths may differ, if only those inodes can."""
-    new = _Names(after, written)
-    linked = _linked_in_moved(before, after, new.directories)
-    suspects = written | linked
-    if linked - written:
-        new = _Names(after, suspects)
-    # Only what has several names is looked for in the older tree.
-    return Hints(suspects, _Names(before, suspects).marks if new.linked else {}, new.marks)
-
-
-def _linked_in_moved(before: str, after: str, directories: dict[int, "_Place"]) -> set[int]:
-    """The numbers of the files with several names below what is not where it was before."""
-    found, moved = set[int](), set[int]()
-    for number, place in directories.items():
-        if place.above not in moved:
-            if _number_at(before, place.path) == number:
-                continue
-            directory = open_directory(after, place.path)
-            try:
-                found |= linked_below(directory, never)
-            finally:
-                os.close(directory)
-        moved.add(number)
-    return found
-
-
-def _number_at(root: str, path: bytes) -> int | None:
-    """The inode number of a directory; None where there is none."""
-    try:
-        directory = open_directory(root, path)
-    except OSError as error:
-        if error.errno not in CHANGED:
-            raise
-        return None
-    try:
-        return os.fstat(directory).st_ino
-    finally:
-        os.close(directory)
-
-
-class _Place(NamedTuple):
-    """Where a directory is: the number of the one above, and its path."""
-
-    above: int
-    path: bytes
+    with Cursor(before) as old, Cursor(after) as new:
+        found = _Names(old, new, written)
+    suspects = written | found.linked
+    if found.linked - written:
+        with Cursor(before) as old, Cursor(after) as new:
+            found = _Names(old, new, suspects)
+    return Hints(suspects, found.marks)
 
 
 class _Names:
-    """The names of the suspects in a tree.
+    """The names of the suspects in the newer tree, by two cursors at the roots.
 
-    Read from the directories alone: nothing else is looked at. `linked` says whether a file has
-    several names, `directories` where those suspects are that are directories, outer ones first.
+    Read from the directories alone; only below one that was moved are the files looked at, of
+    which `linked` are those with several names.
     """
 
-    def __init__(self, root: str, suspects: Set[int]) -> None:
+    def __init__(self, before: Cursor, after: Cursor, suspects: Set[int]) -> None:
         self.marks: Marks = {}
-        self.linked = False
-        self.directories: dict[int, _Place] = {}
+        self.linked = set[int]()
+        self._before, self._after = before, after
         self._suspects = suspects
-        self._files = set[int]()
-        with Cursor(root) as cursor:
-            self._above = [(os.fstat(cursor.fd).st_ino, b"")]
-            pending = [self._read(cursor)]
-            while pending:
-                if pending[-1]:
-                    number, name = pending[-1].pop()
-                    cursor.enter(name)
-                    self._above.append((number, name))
-                    pending.append(self._read(cursor))
-                else:
-                    pending.pop()
-                    self._above.pop()
-                    if pending:
-                        cursor.leave()
+        self._above = [(os.fstat(after.fd).st_ino, b"")]
+        self._followed = 1
+        pending = [self._read(moved=False)]
+        while pending:
+            if pending[-1]:
+                number, name, moved = pending[-1].pop()
+                after.enter(name)
+                self._above.append((number, name))
+                pending.append(self._read(moved=moved))
+            else:
+                pending.pop()
+                if pending:
+                    self._leave()
 
-    def _read(self, cursor: Cursor) -> list[tuple[int, bytes]]:
-        """Take note of the suspects in the directory; returns the directories in it."""
-        below = []
+    def _read(self, *, moved: bool) -> list[tuple[int, bytes, bool]]:
+        """Mark the suspects in the directory, which may lie below one that was moved.
+
+        Returns the directories in it, and whether each was moved or lies below one that was.
+        """
+        below, suspects = [], self._suspects
         # Not by the cursor's own listings, which would take as long again.
-        with os.scandir(cursor.fd) as listing:
-            for entry in listing:
-                number, is_directory = entry.inode(), entry.is_dir(follow_symlinks=False)
-                if is_directory:
-                    below.append((number, os.fsencode(entry.name)))
-                if number in self._suspects:
-                    self._note(number, os.fsencode(entry.name), is_directory)
+        with os.scandir(self._after.fd) as listing:
+            found = [
+                entry
+                for entry in listing
+                if entry.inode() in suspects or entry.is_dir(follow_symlinks=False)
+            ]
+        for entry in found:
+            number, name = entry.inode(), os.fsencode(entry.name)
+            suspected = number in suspects
+            if entry.is_dir(follow_symlinks=False):
+                below.append((number, name, moved or (suspected and self._moved(number, name))))
+            if suspected:
+                self._mark(name)
         return below
 
-    def _note(self, number: int, name: bytes, is_directory: bool) -> None:
-        if is_directory:
-            path = b"/".join([*(above for _, above in self._above[1:]), name])
-            self.directories[number] = _Place(self._above[-1][0], path)
-        else:
-            self.linked = self.linked or number in self._files
-            self._files.add(number)
+    def _leave(self) -> None:
+        if self._followed == len(self._above):
+            self._before.leave()
+            self._followed -= 1
+        self._above.pop()
+        self._after.leave()
+
+    def _mark(self, name: bytes) -> None:
         for directory, own_name in reversed(self._above):
             marked = self.marks.get(directory)
             if marked is not None:
@@ -218,3 +191,19 @@ class _Names:
                 return
             self.marks[directory] = {name}
             name = own_name
+
+    def _moved(self, number: int, name: bytes) -> bool:
+        """Whether a directory is not where it was; the files below it have other names then."""
+        for _, above in self._above[self._followed :]:
+            self._before.enter(above)
+            self._followed += 1
+        with contextlib.suppress(FileNotFoundError):
+            status = lstat(name, self._before.fd)
+            if status.st_ino == number and stat.S_ISDIR(status.st_mode):
+                return False
+        directory = open_directory(self._after.fd, name)
+        try:
+            self.linked |= linked_below(directory, never)
+        finally:
+            os.close(directory)
+        return True

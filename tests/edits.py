@@ -232,6 +232,13 @@ def _rename(path: bytes, other: bytes, how: int) -> None:
     _checked(_libc.renameat2(_AT_FDCWD, path, _AT_FDCWD, other, how))
 
 
+def _exchange(path: bytes, other: bytes) -> None:
+    # Where a nested subvolume was, there is inode 2 in a snapshot. Linux (seen on 6.18) makes the
+    # whole btrfs read-only when that is exchanged.
+    if all(os.lstat(each).st_ino != 2 for each in (path, other)):
+        _rename(path, other, _EXCHANGE)
+
+
 def _read(path: bytes, other: bytes) -> None:
     if os.path.isdir(path):
         os.listdir(path)
@@ -290,7 +297,7 @@ STEPS: dict[str, Callable[[bytes, bytes], None]] = {
     "rename": os.rename,
     "shift": _shift,
     "swap": _swap,
-    "exchange": lambda path, other: _rename(path, other, _EXCHANGE),
+    "exchange": _exchange,
     "whiteout": lambda path, other: _rename(path, other, _WHITEOUT),
     "invert": _invert,
     "link": _link,
