@@ -21,6 +21,7 @@ from backends import btrfs_ioctl, busy, mounts
 from backends.base import LAYERS, STAGING, Backend, Edit, Found, Space, Usage, Volume
 from backends.changes import Compared, walk
 from backends.errors import (
+    BackendError,
     NotSupported,
     Unavailable,
     VolumeBusy,
@@ -76,6 +77,15 @@ def prepare(base: str) -> None:
         raise from_os_error(error, f"make a btrfs pool at {base}") from error
 
 
+def _require_subvolume(path: str, doing: str) -> None:
+    """Raises BackendError for what somebody put in a volume's place; OSError where nothing is."""
+    if not btrfs_ioctl.is_subvolume(path):
+        os.lstat(path)
+        raise BackendError(
+            f"cannot {doing}: what is there is not a subvolume; cowshed check says what to do"
+        )
+
+
 class BtrfsBackend(Backend):
     """See the contract. `base` is a prepared pool; `ours` if its filesystem serves nothing else."""
 
@@ -109,8 +119,11 @@ class BtrfsBackend(Backend):
         with self._doing(f"create {volume}"):
             if os.path.lexists(path):
                 raise VolumeExists(f"cannot create {volume}: it exists already")
-            if parent is not None and not os.path.lexists(self._layout.path(parent)):
-                raise VolumeNotFound(f"cannot create {volume}: {parent} is not on disk")
+            if parent is not None and not btrfs_ioctl.is_subvolume(self._layout.path(parent)):
+                raise VolumeNotFound(
+                    f"cannot create {volume}: {parent} is not on disk as a subvolume; cowshed check"
+                    " says what to do"
+                )
             if volume.kind == STAGING:
                 self._layout.hold(volume.id)
                 self._make_room()
@@ -151,8 +164,10 @@ class BtrfsBackend(Backend):
     def snapshot(
         self, source: Volume, target: Volume, record: bytes = b"", edit: Edit | None = None
     ) -> list[str]:
-        with self._doing(f"snapshot {source} as {target}"):
+        doing = f"snapshot {source} as {target}"
+        with self._doing(doing):
             path = self._layout.path(source)
+            _require_subvolume(path, doing)
             head = lineage.head(self._layout, source)
             if edit is None and not subvolumes.nested(path):
                 self._publish(path, target, head, record)
@@ -174,7 +189,6 @@ class BtrfsBackend(Backend):
     def _copy_whole(self, source: Volume, staging: str) -> list[str]:
         """Snapshot a container with all that is nested in it, again if that moves meanwhile."""
         path = self._layout.path(source)
-        os.lstat(path)
         for _ in range(ATTEMPTS):
             btrfsutil.create_snapshot(path, staging)
             try:
@@ -268,8 +282,9 @@ class BtrfsBackend(Backend):
     @contextlib.contextmanager
     def open(self, volume: Volume) -> Iterator[str]:
         path = self._layout.path(volume)
-        with self._doing(f"open {volume}"):
-            os.lstat(path)
+        doing = f"open {volume}"
+        with self._doing(doing):
+            _require_subvolume(path, doing)
         yield path
 
     @contextlib.contextmanager
@@ -317,8 +332,9 @@ class BtrfsBackend(Backend):
                 yield path
             return
         with contextlib.ExitStack() as stack:
-            with self._doing(f"read {volume}"):
-                os.lstat(path)
+            doing = f"read {volume}"
+            with self._doing(doing):
+                _require_subvolume(path, doing)
                 name = f"{volume.id}-{os.urandom(4).hex()}"
                 staging = stack.enter_context(self._layout.working(name))
                 btrfsutil.create_snapshot(path, staging, read_only=True)

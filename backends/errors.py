@@ -62,7 +62,9 @@ def from_os_error(error: OSError, doing: str) -> BackendError:
         case errno.EEXIST | errno.ENOTEMPTY:
             return VolumeExists(f"cannot {doing}: it exists already")
         case errno.ENOENT:
-            return VolumeNotFound(f"cannot {doing}: it is not on disk")
+            return VolumeNotFound(
+                f"cannot {doing}: it is not on disk; cowshed check says what to do"
+            )
         case errno.EBUSY | errno.ETXTBSY:
             return VolumeBusy(f"cannot {doing}: it is in use")
         case errno.EPERM | errno.EACCES:

@@ -13,7 +13,7 @@ from backends import btrfs
 from backends.base import CONTAINERS, LAYERS, STAGING, Volume
 from backends.btrfs import BtrfsBackend
 from backends.changes import CLOCK_MARGIN
-from backends.errors import VolumeBusy
+from backends.errors import BackendError, VolumeBusy
 from imagegraph.model import new_id
 
 
@@ -203,3 +203,37 @@ def test_a_subvolume_made_during_a_commit_is_not_lost(
     sealed = Volume(LAYERS, new_id())
     assert backend.snapshot(volume, sealed) == ["s"]
     assert Path(backend.location(sealed), "s/f").read_text() == "precious"
+
+
+# Bad luck with volumes
+
+
+@pytest.mark.parametrize("kind", [CONTAINERS, LAYERS])
+@pytest.mark.parametrize("there", ["nothing", "a directory"])
+def test_what_is_no_volume_any_more_is_told_as_that(
+    backend: BtrfsBackend, kind: str, there: str
+) -> None:
+    """A volume that was lost or replaced, as another's base too."""
+    base = layer(backend, {"a": b"1"})
+    web = clone(backend, base)
+    [lost, other] = (web, base) if kind == CONTAINERS else (base, web)
+    subprocess.run(["btrfs", "subvolume", "delete", backend.location(lost)], check=True)
+    if there == "a directory":
+        Path(backend.location(lost)).mkdir()
+    why = "not on disk" if there == "nothing" else "not .*a subvolume"
+    acts = [
+        lambda: compare(backend, lost, None),
+        lambda: compare(backend, lost, other),
+        lambda: compare(backend, other, lost),
+        lambda: commit(backend, lost),
+        lambda: clone(backend, lost),
+    ]
+    for act in acts:
+        with pytest.raises(BackendError, match=f"^cannot [^\n]*({why})[^\n]*; cowshed check"):
+            act()
+    assert backend.leftovers() == []
+
+
+def compare(backend: BtrfsBackend, volume: Volume, base: Volume | None) -> None:
+    with backend.compared(volume, base) as compared:
+        list(compared.changes)
