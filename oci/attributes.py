@@ -50,14 +50,14 @@ def set_xattr(place: int | bytes, name: bytes, value: bytes, path: bytes) -> Non
 
 
 def drop_attributes_beside(name: bytes, entry: Entry) -> None:
-    """Remove the attributes that an existing directory has and the entry has not.
+    """Remove the attributes that an existing directory has and the entry has not, and its ACLs.
 
-    But for the SELinux label, which a kernel with SELinux gives to every file by itself.
+    A directory gets its ACLs in the end, so that nothing made in it until then inherits them. The
+    SELinux label stays, which a kernel with SELinux gives to every file by itself.
     """
     for attribute in os.listxattr(name, follow_symlinks=False):
         key = os.fsencode(attribute)
-        stated = key in entry.xattrs or key in entry.acls
-        if not stated and key != b"security.selinux":
+        if key in acl.ATTRIBUTES or key not in (*entry.xattrs, b"security.selinux"):
             os.removexattr(name, key, follow_symlinks=False)
 
 

@@ -6,6 +6,7 @@ ArchiveError: what was read until then is not to be relied on. A few bytes that 
 gigabytes cost time, not memory: a piece is never longer than PIECE, nor a window than 128 MiB.
 """
 
+import hashlib
 import io
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol, cast
@@ -23,6 +24,9 @@ XZ = "xz"
 
 MAGIC_SIZE = 6
 """How many bytes `sniff` needs to see."""
+
+GZIP_LEVEL, ZSTD_LEVEL = 2, 3
+"""isal's levels go from 0 to 3, zstd's from 1 to 22."""
 
 _MAGIC = ((b"\x1f\x8b", GZIP), (b"BZh", BZIP2), (b"\xfd7zXZ\0", XZ), (b"\x28\xb5\x2f\xfd", ZSTD))
 _READ = 1 << 16
@@ -50,6 +54,57 @@ def decompressed(raw: BinaryIO) -> BinaryIO:
     """The unpacked stream of `raw`, which is read from where it stands and need not seek."""
     head = _exactly(raw.read, MAGIC_SIZE)
     return cast(BinaryIO, io.BufferedReader(_Stream(pieces(sniff(head), prefixed(head, raw.read)))))
+
+
+class Packing:
+    """What is written is packed as gzip or zstd: the same bytes for the same input and library."""
+
+    def __init__(self, kind: str, write: Callable[[bytes], object]) -> None:
+        self._compressor = _compressor(kind)
+        self._write = write
+        self._sha256 = hashlib.sha256()
+        self._size = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._pass(self._compressor.compress(data))
+
+    def end(self) -> tuple[str, int]:
+        """Write the rest; the digest of what was written, and its size in bytes."""
+        self._pass(self._compressor.flush())
+        return f"sha256:{self._sha256.hexdigest()}", self._size
+
+    def _pass(self, piece: bytes) -> None:
+        self._sha256.update(piece)
+        self._size += len(piece)
+        self._write(piece)
+
+
+def compressor(kind: str) -> str:
+    """What packs as `kind`, with its version and level: other bytes may come of another."""
+    if kind == GZIP:
+        import isal
+
+        return f"isal {isal.__version__} level {GZIP_LEVEL}"
+    import zstandard
+
+    return f"zstandard {zstandard.__version__} level {ZSTD_LEVEL}"
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes | memoryview, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+def _compressor(kind: str) -> _Compressor:
+    if kind == GZIP:
+        from isal import isal_zlib
+
+        # With a header as of gzip, in which no time stands.
+        return cast(_Compressor, isal_zlib.compressobj(GZIP_LEVEL, wbits=31))
+    from zstandard import ZstdCompressor
+
+    return ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compressobj()
 
 
 def prefixed(head: bytes, read: Callable[[int], bytes]) -> Callable[[int], bytes]:

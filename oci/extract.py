@@ -75,7 +75,11 @@ class Extraction:
                 raise ArchiveError(f"{named(entry.path)}: only a directory can be the root")
             components = [b"."]
         name = components.pop()
-        parent = b"/".join(components)
+        self._place(components, name, entry, reader)
+
+    def _place(self, parents: list[bytes], name: bytes, entry: Entry, reader: Reader) -> None:
+        """Make the entry `name` of the directory `parents`."""
+        parent = b"/".join(parents)
         if parent != self._entered:
             self._enter(parent)
         kind = entry.type
@@ -140,14 +144,14 @@ class Extraction:
     def _directory(self, name: bytes, entry: Entry) -> None:
         mode = entry.mode & 0o777 | stat.S_IRWXU
         try:
-            os.mkdir(name, mode)
+            self._make_directory(name, mode)
         except FileExistsError:
             if stat.S_ISDIR(os.lstat(name).st_mode):
                 self._own(name, entry)
                 drop_attributes_beside(name, entry)
             else:
                 self._remove(name)
-                os.mkdir(name, mode)
+                self._make_directory(name, mode)
         if self._inherits or entry.uid != self._uid or entry.gid != self._gid:
             self._own(name, entry)
         if self._inherits:
@@ -162,6 +166,14 @@ class Extraction:
             acls[attribute] = parse_acl(text, entry.path)
         made = os.lstat(name)
         self._deferred.keep_directory(made, entry.path, entry.mode, _times(entry), acls)
+
+    def _make_directory(self, name: bytes, mode: int) -> None:
+        os.mkdir(name, mode)
+        self._begin(os.lstat(name))
+
+    def _begin(self, made: os.stat_result) -> None:
+        """Know nothing of a new directory: its number may be that of an inode that has gone."""
+        self._deferred.forget(made)
 
     def _link(self, name: bytes, entry: Entry) -> None:
         """Another name for a file that is there; the entry's metadata are the file's already."""
@@ -250,7 +262,7 @@ class Extraction:
             except FileNotFoundError:
                 self._look_around()
             try:
-                os.mkdir(name, 0o755)
+                self._make_directory(name, 0o755)
             except FileExistsError as error:
                 raise OSError(errno.ELOOP, f"{named(name)} is a link to nowhere") from error
             if self._uid == 0:
@@ -258,7 +270,6 @@ class Extraction:
             if self._inherits:
                 drop_inherited_acls(name)
                 os.chmod(name, 0o755)
-            self._deferred.forget(os.lstat(name))
             os.chdir(name)
 
     def _look_around(self) -> None:

@@ -1,11 +1,12 @@
 """Layers and root filesystems as tar archives: an archive into a tree, and a tree into an archive.
 
-`apply` writes a tar, compressed or not, into a tree. A child process that has chrooted into the
-tree does the writing (see oci.sandbox), so a hostile archive reaches nothing outside; the parent
-feeds it, and unpacks what is compressed meanwhile. `make` writes a tree as one flat archive that
-depends on nothing but the tree: the same tree gives the same bytes.
+`apply` writes a tar, compressed or not, into a tree, and `apply_layer` a layer over its parent,
+where names can be whiteouts (see oci.whiteouts). A child process that has chrooted into the tree
+does the writing (see oci.sandbox), so a hostile archive reaches nothing outside; the parent feeds
+it, and meanwhile unpacks what is compressed and computes the digest. `make` writes a tree as one
+flat archive that depends on nothing but the tree: the same tree gives the same bytes.
 
-Both keep owners as numbers, modes, times to the nanosecond, hard links, devices, and every
+All keep owners as numbers, modes, times to the nanosecond, hard links, devices, and every
 extended attribute, ACLs and capabilities among them. An attribute that the filesystem
 refuses, security.selinux too, is an error and never left out. Names are bytes.
 """
@@ -13,7 +14,7 @@ refuses, security.selinux too, is an error and never left out. Names are bytes.
 import errno
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from oci import compression
@@ -21,6 +22,7 @@ from oci.extract import Extraction
 from oci.pack import pack
 from oci.sandbox import run_inside
 from oci.tar import Reader
+from oci.whiteouts import LayerExtraction
 
 Progress = Callable[[int], None]
 """Told how many bytes have gone by since it was last called."""
@@ -38,6 +40,21 @@ class Applied(NamedTuple):
     size: int
 
 
+class AppliedLayer(NamedTuple):
+    """What a layer held, and what it is.
+
+    `diff_id` is the digest ("sha256:" and 64 hex digits) and `length` the size in bytes of the
+    whole stream, unpacked. `faithful` is False where the archive might not be rebuilt from
+    its tar-split record and the tree, because something in it replaced or hid a file of it.
+    """
+
+    entries: int
+    size: int
+    diff_id: str
+    length: int
+    faithful: bool
+
+
 def apply(source: BinaryIO, tree: str, *, progress: Progress | None = None) -> Applied:
     """Write the archive that `source` gives, from where it stands, into the directory `tree`.
 
@@ -52,19 +69,58 @@ def apply(source: BinaryIO, tree: str, *, progress: Progress | None = None) -> A
     """
     tell = progress or _say_nothing
     head, fd = _begin(source)
-    kind = compression.sniff(head)
-    tell(len(head))
 
     def feed(pipe: int) -> None:
-        if kind != compression.PLAIN:
-            rest = compression.prefixed(head, _counted(source.read, tell))
-            _send_all(pipe, compression.pieces(kind, rest))
-        elif _send_all(pipe, (head,)) and not (fd >= 0 and _splice(fd, pipe, tell)):
-            read = _counted(source.read, tell)
-            _send_all(pipe, iter(lambda: read(_PIECE), b""))
+        if fd < 0 or compression.sniff(head) != compression.PLAIN:
+            _send_all(pipe, _pieces(head, source, tell))
+        elif _send_all(pipe, (head,)):
+            tell(len(head))
+            if not _splice(fd, pipe, tell):
+                _send_all(pipe, _pieces(b"", source, tell))
 
     entries, size = run_inside(tree, _unpack, feed).split()
     return Applied(int(entries), int(size))
+
+
+def apply_layer(
+    source: BinaryIO, tree: str, *, split: int | None = None, progress: Progress | None = None
+) -> AppliedLayer:
+    """Apply the layer that `source` gives to the directory `tree`, a clone of the parent layer.
+
+    As `apply` does it, but that whiteouts hide what the parent has and leave no file. The
+    directory in which something was made or hidden keeps the time of that, unless the layer has
+    an entry for it. The tar-split record of the archive goes to the descriptor `split`.
+    """
+    import hashlib
+
+    if split is not None:
+        from oci.tarsplit import Writer
+    digest = hashlib.sha256()
+    length = 0
+
+    def feed(pipe: int) -> None:
+        head, _ = _begin(source)
+        _send_all(pipe, seen(_pieces(head, source, progress or _say_nothing)))
+
+    def seen(pieces: Iterable[bytes]) -> Iterator[bytes]:
+        nonlocal length
+        for piece in pieces:
+            digest.update(piece)
+            length += len(piece)
+            yield piece
+
+    def unpack(pipe: int) -> str:
+        extraction = LayerExtraction()
+        record = None if split is None else Writer(split)
+        with io.FileIO(pipe, closefd=False) as archive:
+            count, size = extraction.run(Reader(archive, record))
+        if record is not None:
+            record.close()
+        return f"{count} {size} {extraction.faithful:d}"
+
+    kept = () if split is None else (split,)
+    entries, size, faithful = map(int, run_inside(tree, unpack, feed, kept).split())
+    return AppliedLayer(entries, size, f"sha256:{digest.hexdigest()}", length, bool(faithful))
 
 
 def make(tree: str, out: BinaryIO, *, progress: Progress | None = None) -> list[bytes]:
@@ -104,6 +160,19 @@ def _begin(source: BinaryIO) -> tuple[bytes, int]:
         head += source.read(len(source.peek()))
         raw = source.raw
     return head, raw.fileno() if isinstance(raw, io.FileIO) else -1
+
+
+def _pieces(head: bytes, source: BinaryIO, tell: Progress) -> Iterator[bytes]:
+    """The unpacked stream of `head` and what else `source` gives."""
+    tell(len(head))
+    read = _counted(source.read, tell)
+    kind = compression.sniff(head)
+    if kind != compression.PLAIN:
+        yield from compression.pieces(kind, compression.prefixed(head, read))
+        return
+    yield head
+    while piece := read(_PIECE):
+        yield piece
 
 
 def _splice(fd: int, pipe: int, tell: Progress) -> bool:

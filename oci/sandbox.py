@@ -3,8 +3,8 @@
 Nothing that the child does can reach outside the tree: no name, no link, no device. What it
 needs is imported before it goes in, and from then on it can import nothing at all, since the
 modules that it would find are those of the tree. It holds no descriptor of its parent's but the
-two pipes. It ends when its parent does, by the end of its input, and never runs what the parent
-has registered to run at its own end.
+two pipes and those it is to have. It ends when its parent does, by the end of its input, and
+never runs what the parent has registered to run at its own end.
 """
 
 import contextlib
@@ -16,7 +16,8 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import pairwise
 
 from backends.errors import (
     BackendError,
@@ -48,13 +49,15 @@ _REPORTED = (
 _ERRORS = {kind.__name__: kind for kind in _REPORTED}
 
 
-def run_inside(tree: str, work: Callable[[int], str], feed: Callable[[int], None]) -> str:
+def run_inside(
+    tree: str, work: Callable[[int], str], feed: Callable[[int], None], kept: Iterable[int] = ()
+) -> str:
     """What `work` returned in a child whose root directory is `tree`.
 
     `work` gets a descriptor that reads what `feed`, here in the parent, writes to its own; it
-    reads to the end, and must import nothing. A child that stops reading early is for `feed` to
-    bear (BrokenPipeError). Raises what `work` raises, if it is a CowshedError. If `feed` raises,
-    the child is ended before the exception goes on.
+    reads to the end, and must import nothing. It has the descriptors `kept`, too. A child that
+    stops reading early is for `feed` to bear (BrokenPipeError). Raises what `work` raises, if it
+    is a CowshedError. If `feed` raises, the child is ended before the exception goes on.
     """
     input_end, feed_end = os.pipe()
     report_end, answer_end = os.pipe()
@@ -68,7 +71,7 @@ def run_inside(tree: str, work: Callable[[int], str], feed: Callable[[int], None
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         raise BackendError(f"cannot start a process: {error.strerror}") from error
     if child == 0:
-        _be_the_child(tree, work, input_end, answer_end)
+        _be_the_child(tree, work, input_end, answer_end, kept)
     answer = None
     try:
         os.close(input_end)
@@ -110,11 +113,13 @@ def _outcome(answer: str, status: int) -> str:
     raise BackendError("the process that writes the tree ended without a word; try again")
 
 
-def _be_the_child(tree: str, work: Callable[[int], str], input_end: int, answer_end: int) -> None:
+def _be_the_child(
+    tree: str, work: Callable[[int], str], input_end: int, answer_end: int, kept: Iterable[int]
+) -> None:
     """Work and answer; never returns, and never lets an exception out into the parent's code."""
     answer = _BUG
     try:
-        _leave_the_parent(input_end, answer_end)
+        _leave_the_parent({input_end, answer_end, *kept})
         _enter(tree)
         answer = f"{_DONE}\n{work(input_end)}"
     except CowshedError as error:
@@ -149,8 +154,8 @@ def _say_nothing(unraisable: "sys.UnraisableHookArgs") -> None:
     """Keep quiet of an error in a finalizer: its report, too, would quote source lines."""
 
 
-def _leave_the_parent(input_end: int, answer_end: int) -> None:
-    """Let go of what fork(2) inherits: handlers, descriptors, garbage with finalizers."""
+def _leave_the_parent(kept: set[int]) -> None:
+    """Let go of what fork(2) inherits but `kept`: handlers, descriptors, garbage's finalizers."""
     gc.disable()
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
@@ -160,13 +165,12 @@ def _leave_the_parent(input_end: int, answer_end: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     null = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
+    for standard in {0, 1, 2} - kept:
         os.dup2(null, standard)
-    first, second = sorted((input_end, answer_end))
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    os.closerange(3, first)
-    os.closerange(first + 1, second)
-    os.closerange(second + 1, limit if limit != resource.RLIM_INFINITY else 1 << 20)
+    end = limit if limit != resource.RLIM_INFINITY else 1 << 20
+    for below, above in pairwise([2, *sorted(fd for fd in kept if fd > 2), end]):
+        os.closerange(below + 1, above)
     os.umask(0)
 
 

@@ -9,8 +9,8 @@ Nothing is trusted: checksums are verified, numbers and lengths are bounded, and
 end with its end-of-archive marker. Whatever is wrong raises ArchiveError, with the entry or the
 offset at which it is. Memory does not grow with the archive.
 
-Every byte that belongs to no body passes through `_block`, `_collect` and `_finish_body`, so that
-one who wants to rebuild the archive bit for bit can have them there.
+A Recorder gets every byte of the stream, those after the archive's end included, as they go by
+in `piece`, `_block`, `_pass` and `_drain`; so it can be rebuilt bit for bit (see oci.tarsplit).
 """
 
 from collections.abc import Iterator
@@ -84,6 +84,17 @@ class Source(Protocol):
     def readinto(self, buffer: memoryview, /) -> int | None: ...
 
 
+class Recorder(Protocol):
+    """What keeps a stream. `data` from `begin` to `end` is all that a regular file of that name and
+    size, more than none, holds in the tree; `segment` is the rest. They own nothing they get.
+    """
+
+    def segment(self, data: bytes | memoryview, /) -> None: ...
+    def begin(self, name: bytes, size: int, /) -> None: ...
+    def data(self, piece: bytes | memoryview, /) -> None: ...
+    def end(self) -> None: ...
+
+
 class _NotATar(ArchiveError):
     """It is wrong from the first byte on, so no place needs to be told."""
 
@@ -91,8 +102,10 @@ class _NotATar(ArchiveError):
 class Reader:
     """The entries of the archive that begins where `source` is, and the body of the current one."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, recorder: Recorder | None = None) -> None:
         self._source = source
+        self._recorder = recorder
+        self._record = None if recorder is None else recorder.segment
         self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
@@ -135,7 +148,10 @@ class Reader:
         start = self._start
         self._start = start + taken
         self._left = left - taken
-        return self._view[start : start + taken]
+        piece = self._view[start : start + taken]
+        if self._record is not None:
+            self._record(piece)
+        return piece
 
     def _next(self) -> Entry | None:
         """The entry that begins here, with the headers that precede it; None at the end."""
@@ -225,6 +241,9 @@ class Reader:
         if pieces is not None:
             sparse.check(pieces, within(real_size, MAX_OFFSET, "size"), stored)
         _check_names(path, link, kind)
+        if self._recorder and kind == FILE and stored and pieces is None and not _is_mark(path):
+            self._recorder.begin(path, self._left)
+            self._record = self._recorder.data
         return Entry(
             kind,
             path,
@@ -288,6 +307,8 @@ class Reader:
         start = self._start
         self._start = start + BLOCK
         self._last_block = bytes(self._view[start : start + BLOCK])
+        if self._record is not None:
+            self._record(self._last_block)
         return self._last_block
 
     def _body_block(self) -> bytes:
@@ -308,7 +329,11 @@ class Reader:
         return bytes(body)
 
     def _finish_body(self) -> None:
-        self._pass(self._left + self._padding)
+        self._pass(self._left)
+        if self._recorder and self._record == self._recorder.data:
+            self._recorder.end()
+            self._record = self._recorder.segment
+        self._pass(self._padding)
         self._left = self._padding = 0
 
     def _pass(self, size: int, kept: bytearray | None = None) -> None:
@@ -319,13 +344,15 @@ class Reader:
                 raise ArchiveError(_CUT_SHORT)
             if kept is not None:
                 kept += self._view[self._start : self._start + have]
+            if self._record is not None:
+                self._record(self._view[self._start : self._start + have])
             self._start += have
             size -= have
 
     def _drain(self) -> None:
         """Read to the end of the source: padding, and what a decompressor has yet to verify."""
-        while self._source.readinto(self._view):
-            pass
+        while have := self._end - self._start or self._fill(1):
+            self._pass(have)
 
     def _fill(self, wanted: int) -> int:
         """Have `wanted` bytes in one piece in the buffer, or all there are; returns how many."""
@@ -364,3 +391,8 @@ def _time(nanoseconds: int) -> int:
     if not -_MAX_TIME <= nanoseconds <= _MAX_TIME:
         raise ArchiveError("the modification time is out of range")
     return nanoseconds
+
+
+def _is_mark(path: bytes) -> bool:
+    """Whether it tells of a deletion or of aufs, so that it may be no file in the tree."""
+    return b"/.wh." in b"/" + path

@@ -260,6 +260,21 @@ def test_a_directory_that_was_replaced_passes_nothing_on(tree):
     assert (stat.S_IMODE((tree / "a").stat().st_mode), (tree / "a").stat().st_mtime) == (0o600, 3)
 
 
+def test_a_directory_that_gets_the_number_of_a_removed_file_gets_none_of_its_acls(tree):
+    acl = (b"SCHILY.acl.access", b"user::rw-,user:bob:r--,group::r--,mask::r--,other::r--")
+    apply(
+        [
+            member(b"other"),
+            pax(acl),
+            member(b"f"),
+            header(b"f", b"1", link=b"other"),
+            header(b"d/", b"5", mode=0o711),
+        ],
+        tree,
+    )
+    assert stat.S_IMODE((tree / "d").stat().st_mode) == 0o711
+
+
 def test_access_times_are_those_given_or_else_those_of_modification(tree):
     apply([pax((b"atime", b"7.5")), member(b"f", mtime=2), member(b"g", mtime=3)], tree)
     assert (tree / "f").stat().st_atime_ns == 7_500_000_000
@@ -300,13 +315,18 @@ def test_thousands_of_levels_go_in_and_come_out(tree, tmp_path):
         erase(str(again))
 
 
-def test_default_acls_of_a_directory_that_was_there_are_not_inherited(tree):
+@pytest.mark.parametrize("told", [True, False])
+def test_default_acls_of_a_directory_that_was_there_are_not_inherited(tree, told):
     (tree / "d").mkdir()
     acl = bytes.fromhex(
         "0200000001000700ffffffff02000700e803000004000700ffffffff10000700ffffffff20000700ffffffff"
     )
     os.setxattr(tree / "d", "system.posix_acl_default", acl)
-    apply([member(b"d/f", mode=0o604), header(b"d/e/", b"5", mode=0o701), member(b"d/new/f")], tree)
+    entries = [member(b"d/f", mode=0o604), header(b"d/e/", b"5", mode=0o701), member(b"d/new/f")]
+    if told:
+        kept = pax((b"SCHILY.xattr.system.posix_acl_default", acl))
+        entries = [kept, header(b"d/", b"5", mode=0o755), *entries]
+    apply(entries, tree)
     assert os.listxattr(tree / "d/f") == []
     assert os.listxattr(tree / "d/e") == []
     assert os.listxattr(tree / "d/new") == []
