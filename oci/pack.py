@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from backends.errors import BackendError
 from backends.tree import CHANGED, Cursor, TreeChanged, by_name, lstat, open_regular, xattrs
 from oci.errors import named
+from oci.tar import Recorder
 from oci.tarheader import (
     BLOCK_DEVICE,
     CHAR_DEVICE,
@@ -42,35 +43,99 @@ _PIECE = 1 << 20
 _AGAIN = "try again when nothing writes to it"
 
 
-def pack(tree: str, write: Callable[[bytes], None]) -> list[bytes]:
+class Archive:
+    """An archive on its way out, made of entries of a tree in which `cursor` moves.
+
+    `vet` is shown every entry before it is written, and may raise. `recorder` is given all that is
+    written. `sockets` are the paths that were left out, for no archive holds sockets.
+    """
+
+    def __init__(
+        self,
+        cursor: Cursor,
+        write: Callable[[bytes], object],
+        *,
+        recorder: Recorder | None = None,
+        vet: Callable[[Entry], None] | None = None,
+    ) -> None:
+        self.sockets: list[bytes] = []
+        self._cursor = cursor
+        self._write = write
+        self._recorder: Recorder = recorder or _NoRecorder()
+        self._vet = vet
+        self._names = _Names()
+
+    def add(self, path: bytes, name: bytes, status: os.stat_result) -> None:
+        """Write the entry `name` of the directory where the cursor is; `path` is what it is called.
+
+        Raises TreeChanged when it is no longer what `status` says, and BackendError.
+        """
+        if stat.S_ISSOCK(status.st_mode):
+            self.sockets.append(path)
+            return
+        first = self._names.first(path, status)
+        fd = -1
+        try:
+            with reading(path):
+                if stat.S_ISREG(status.st_mode) and not first:
+                    fd = open_regular(name, self._cursor.fd, status)
+                place = by_name(name, self._cursor.fd) if fd < 0 else fd
+                entry = _entry(path, name, status, first, self._cursor.fd, place)
+            if self._vet is not None:
+                self._vet(entry)
+            self.write(entry, fd)
+        finally:
+            if fd >= 0:
+                os.close(fd)
+
+    def write(self, entry: Entry, fd: int = -1) -> None:
+        """Write the entry, with the contents of `fd` if it is a regular file of the tree."""
+        header = encode(entry)
+        self._recorder.segment(header)
+        if fd < 0:
+            self._write(header)
+            return
+        if entry.size:
+            self._recorder.begin(entry.path, entry.size)
+        for piece in _body(fd, entry):
+            self._recorder.data(piece)
+            self._write(header + piece)
+            header = b""
+        filling = padding(entry.size)
+        if entry.size:
+            self._recorder.end()
+            self._recorder.segment(filling)
+        self._write(header + filling)
+
+    def end(self) -> None:
+        """Write what ends an archive."""
+        self._recorder.segment(END_OF_ARCHIVE)
+        self._write(END_OF_ARCHIVE)
+
+
+class _NoRecorder:
+    """Takes no note of anything."""
+
+    def segment(self, data: bytes | memoryview, /) -> None: ...
+    def begin(self, name: bytes, size: int, /) -> None: ...
+    def data(self, piece: bytes | memoryview, /) -> None: ...
+    def end(self) -> None: ...
+
+
+def pack(tree: str, write: Callable[[bytes], object]) -> list[bytes]:
     """Write the directory `tree` as an archive; see oci.layer.make."""
-    sockets: list[bytes] = []
-    names = _Names()
-    with _reading(b""):
+    with reading(b""):
         cursor = Cursor(tree)
     with cursor:
+        archive = Archive(cursor, write)
         for path, name, is_directory in _walk(cursor):
-            with _reading(path):
+            with reading(path):
                 status = lstat(name, cursor.fd)
-                if stat.S_ISDIR(status.st_mode) != is_directory:
-                    raise TreeChanged(_replaced(path))
-                if stat.S_ISSOCK(status.st_mode):
-                    sockets.append(path)
-                    continue
-                first = names.first(path, status)
-                fd = -1
-                if stat.S_ISREG(status.st_mode) and not first:
-                    fd = open_regular(name, cursor.fd, status)
-            try:
-                with _reading(path):
-                    place = by_name(name, cursor.fd) if fd < 0 else fd
-                    entry = _entry(path, name, status, first, cursor.fd, place)
-                _write_entry(entry, fd, write)
-            finally:
-                if fd >= 0:
-                    os.close(fd)
-    write(END_OF_ARCHIVE)
-    return sockets
+            if stat.S_ISDIR(status.st_mode) != is_directory:
+                raise TreeChanged(_replaced(path))
+            archive.add(path, name, status)
+    archive.end()
+    return archive.sockets
 
 
 class _Names:
@@ -110,7 +175,7 @@ def _walk(cursor: Cursor) -> Iterator[tuple[bytes, bytes, bool]]:
             yield bytes(path) + name, name, True
             above.append((keys, len(path)))
             path += key
-            with _reading(bytes(path)):
+            with reading(bytes(path)):
                 cursor.enter(name)
             keys = _keys(cursor, path)
             break
@@ -118,14 +183,14 @@ def _walk(cursor: Cursor) -> Iterator[tuple[bytes, bytes, bool]]:
             if not above:
                 return
             keys, length = above.pop()
-            with _reading(bytes(path)):
+            with reading(bytes(path)):
                 cursor.leave()
             del path[length:]
 
 
 def _keys(cursor: Cursor, path: bytes | bytearray) -> Iterator[bytes]:
     """The names in this directory, in order; a directory's ends in a slash."""
-    with _reading(bytes(path)):
+    with reading(bytes(path)):
         entries = cursor.entries()
         return iter(sorted(name + b"/" if directory else name for name, directory in entries))
 
@@ -161,22 +226,11 @@ def _entry(
     )
 
 
-def _write_entry(entry: Entry, fd: int, write: Callable[[bytes], None]) -> None:
-    header = encode(entry)
-    if fd < 0:
-        write(header)
-        return
-    for piece in _body(fd, entry):
-        write(header + piece)
-        header = b""
-    write(header + padding(entry.size))
-
-
 def _body(fd: int, entry: Entry) -> Iterator[bytes]:
     """The contents of a file, which must have the size that its entry says from first to last."""
     left = entry.size
     while left:
-        with _reading(entry.path):
+        with reading(entry.path):
             piece = os.read(fd, min(left, _PIECE))
         if not piece:
             break
@@ -191,7 +245,7 @@ def _replaced(path: bytes) -> str:
 
 
 @contextmanager
-def _reading(path: bytes) -> Iterator[None]:
+def reading(path: bytes) -> Iterator[None]:
     """What goes wrong in reading the entry at `path`, as one line."""
     try:
         yield
