@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from backends.base import CONTAINERS, LAYERS, Found, Volume
 from backends.errors import VolumeBusy, VolumeNotFound
-from imagegraph import records
+from imagegraph import records, splits
 from imagegraph.model import Problem
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def check(store: "Store", *, repair: bool = False) -> list[Problem]:
                 found.append(_damaged(store, met, repair))
             elif known[met.volume.id] == "ready" and not _is_described(store, met):
                 suspects.append(met.volume)
-    return found + _outdated(store, suspects, repair)
+    return [*found, *_outdated(store, suspects, repair), *_strays_beside(store, repair)]
 
 
 def _database(store: "Store") -> Iterator[Problem]:
@@ -101,6 +101,16 @@ def _stray(store: "Store", volume: Volume, repair: bool) -> Iterator[Problem]:
         yield Problem(volume.fragment, what, f"moved to {where}", True)
     else:
         yield Problem(volume.fragment, what, "put it aside", False)
+
+
+def _strays_beside(store: "Store", repair: bool) -> Iterator[Problem]:
+    """A layer's volume goes before what is kept of its archive."""
+    # The directory is read before the graph: what is written meanwhile has its row already.
+    for name in splits.strays(store.root, lambda: store.graph.known("layers")):
+        if repair:
+            splits.remove(store.root, name)
+        what = "it belongs to no layer, or was begun by a process that died"
+        yield Problem(f"{splits.DIRECTORY}/{name}", what, "remove it", repair)
 
 
 def _remove_again(store: "Store", volume: Volume, repair: bool) -> Problem:

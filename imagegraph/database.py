@@ -86,6 +86,10 @@ class Database:
         except sqlite3.Error as error:
             raise database_error(error, self._path) from error
 
+    def _changed(self) -> bool:
+        """Whether the last statement changed a row."""
+        return bool(self._rows("SELECT changes()")[0][0])
+
     # Settings
 
     def setting(self, key: str) -> str | None:

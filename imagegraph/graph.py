@@ -10,7 +10,7 @@ from typing import Any
 
 from imagegraph.database import Database
 from imagegraph.errors import Ambiguous
-from imagegraph.model import Container, Image, Layer
+from imagegraph.model import Blob, Container, Image, Layer
 from imagegraph.reference import Reference
 
 REMEMBERED = 10_000
@@ -18,6 +18,7 @@ REMEMBERED = 10_000
 
 _LAYER = "id, parent, created, size, diff_id, chain_id"
 _IMAGE = "id, layer, parent, created, config, digest"
+_LET_GO = ", parent = NULL, chain_id = NULL"
 _CONTAINER = "id, name, image, created, size, options"
 
 
@@ -26,21 +27,70 @@ class Graph(Database):
 
     # Layers
 
-    def add_layer(self, id: str, parent: str | None, created: int, owner: int) -> None:
-        """A row in state `creating`, which `ready_layer` completes."""
-        statement = (
-            "INSERT INTO layers (id, parent, created, state, owner) VALUES (?, ?, ?, 'creating', ?)"
-        )
-        self._rows(statement, id, parent, created, owner)
+    def add_layer(
+        self,
+        id: str,
+        parent: str | None,
+        created: int,
+        owner: int,
+        *,
+        diff_id: str | None = None,
+        chain_id: str | None = None,
+    ) -> bool:
+        """A row in state `creating`, which `ready_layer` completes; False if the parent is gone.
 
-    def ready_layer(self, id: str, size: int | None) -> None:
-        statement = "UPDATE layers SET state = 'ready', owner = NULL, size = ? WHERE id = ?"
-        self._rows(statement, size, id)
+        Raises sqlite3.IntegrityError if another layer has that chain ID.
+        """
+        statement = """
+            INSERT INTO layers (id, parent, created, state, owner, diff_id, chain_id)
+            SELECT ?1, ?2, ?3, 'creating', ?4, ?5, ?6 WHERE ?2 IS NULL
+                OR EXISTS (SELECT 1 FROM layers WHERE id = ?2 AND state = 'ready')"""
+        self._rows(statement, id, parent, created, owner, diff_id, chain_id)
+        return self._changed()
+
+    def ready_layer(self, id: str, size: int | None, owner: int | None = None) -> None:
+        """The layer is whole; with an `owner` nobody else counts on it until `release`."""
+        statement = "UPDATE layers SET state = 'ready', owner = ?, size = ? WHERE id = ?"
+        self._rows(statement, owner, size, id)
+
+    def release(self, layers: Iterable[str]) -> None:
+        """The layers are no longer held by the process that made them."""
+        for id in layers:
+            self._rows("UPDATE layers SET owner = NULL WHERE id = ? AND state = 'ready'", id)
+
+    def inherit(self, id: str, dead: int | None, heir: int) -> bool:
+        """Have a layer that is ready held by the heir; False if the dead one does not hold it."""
+        statement = "UPDATE layers SET owner = ? WHERE id = ? AND state = 'ready' AND owner = ?"
+        self._rows(statement, heir, id, dead)
+        return self._changed()
+
+    def layer_with_chain(self, chain_id: str) -> tuple[str, str, int | None] | None:
+        """Id, state and owner of the layer that has the chain ID, or will have it."""
+        rows = self._rows("SELECT id, state, owner FROM layers WHERE chain_id = ?", chain_id)
+        return tuple(rows[0]) if rows else None
+
+    def identify_layer(self, id: str, diff_id: str, chain_id: str) -> None:
+        """Keep the digests of a layer; the chain ID only if no other layer has it."""
+        self._rows("UPDATE layers SET diff_id = ? WHERE id = ?", diff_id, id)
+        self._rows("UPDATE OR IGNORE layers SET chain_id = ? WHERE id = ?", chain_id, id)
+
+    def add_blob(self, layer: str, blob: Blob) -> None:
+        self._rows("INSERT OR REPLACE INTO blobs VALUES (?, ?, ?, ?, ?)", layer, *blob)
+
+    def blobs(self, layer: str) -> list[Blob]:
+        """The forms in which the layer's tar is known."""
+        statement = """
+            SELECT digest, size, compression, compressor FROM blobs
+            WHERE layer = ? ORDER BY digest"""
+        return [Blob(*row) for row in self._rows(statement, layer)]
 
     def doom_layer(self, id: str, owner: int | None) -> None:
-        """State `removing`; what it stood on is no longer held by it. No owner: `reap` ends it."""
+        """State `removing`; it holds what it stood on, and its chain ID, no longer.
+
+        No owner: `reap` ends it.
+        """
         self._removing()
-        statement = "UPDATE layers SET state = 'removing', owner = ?, parent = NULL WHERE id = ?"
+        statement = f"UPDATE layers SET state = 'removing', owner = ?{_LET_GO} WHERE id = ?"
         self._rows(statement, owner, id)
 
     def set_layer_size(self, id: str, size: int) -> None:
@@ -95,6 +145,16 @@ class Graph(Database):
             SELECT id, json_extract(CAST(config AS TEXT), '$.config') FROM images
             WHERE id IN (SELECT value FROM json_each(?))"""
         return {id: text for id, text in self._rows(statement, json.dumps(list(ids))) if text}
+
+    def identify_image(self, id: str, config: bytes, digest: str) -> None:
+        """Keep the document that has the digest, unless another image has that."""
+        statement = "UPDATE OR IGNORE images SET config = ?, digest = ? WHERE id = ?"
+        self._rows(statement, config, digest, id)
+
+    def image_with_digest(self, digest: str) -> Image | None:
+        """The image whose config has the digest."""
+        rows = self._rows(f"SELECT {_IMAGE} FROM images WHERE digest = ?", digest)
+        return Image(*rows[0]) if rows else None
 
     def image_format(self, id: str) -> str:
         form = self._rows("SELECT format FROM images WHERE id = ?", id)[0][0]
@@ -183,12 +243,12 @@ class Graph(Database):
             "UPDATE containers SET state = 'removing', owner = ? WHERE id = ? AND state = 'ready'"
         )
         self._rows(statement, owner, id)
-        return bool(self._rows("SELECT changes()")[0][0])
+        return self._changed()
 
     def rename_container(self, id: str, name: str) -> bool:
         """Whether the container is still there. Raises sqlite3.IntegrityError for a taken name."""
         self._rows("UPDATE containers SET name = ? WHERE id = ? AND state = 'ready'", name, id)
-        return bool(self._rows("SELECT changes()")[0][0])
+        return self._changed()
 
     def name_is_taken(self, name: str) -> bool:
         """Whether a container has the name, those that come and go included."""
@@ -228,10 +288,11 @@ class Graph(Database):
     # What a crash left
 
     def undone(self) -> list[tuple[str, str, str, int | None]]:
-        """(table, id, state, owner) of every row that is not ready; newest layers first."""
+        """(table, id, state, owner) of what is not ready, or held; newest layers first."""
         statement = """
             SELECT 'containers', id, state, owner, created FROM containers WHERE state != 'ready'
-            UNION ALL SELECT 'layers', id, state, owner, created FROM layers WHERE state != 'ready'
+            UNION ALL SELECT 'layers', id, state, owner, created FROM layers
+                WHERE state != 'ready' OR owner IS NOT NULL
             ORDER BY 1, 5 DESC"""
         return [tuple(row[:4]) for row in self._rows(statement)]
 
@@ -241,12 +302,12 @@ class Graph(Database):
         False if it is not what it was: its owner finished it before its end, or another has it.
         """
         self._removing()
-        parent = ", parent = NULL" if table == "layers" else ""
+        let_go = _LET_GO if table == "layers" else ""
         statement = f"""
-            UPDATE {table} SET state = 'removing', owner = ?{parent}
-            WHERE id = ? AND state != 'ready' AND owner IS ?"""
+            UPDATE {table} SET state = 'removing', owner = ?{let_go}
+            WHERE id = ? AND (state != 'ready' OR owner IS NOT NULL) AND owner IS ?"""
         self._rows(statement, heir, id, owner)
-        return bool(self._rows("SELECT changes()")[0][0])
+        return self._changed()
 
     def drop(self, table: str, id: str) -> None:
         """Delete the row of `layers` or `containers`; `removed` knows the id for a while."""

@@ -29,6 +29,18 @@ class Layer(NamedTuple):
     chain_id: str | None
 
 
+class Blob(NamedTuple):
+    """A form in which a layer's tar was written or read: `compression` is none, gzip, zstd, ...
+
+    `compressor` names what made it here, with its version and level; empty where that is unknown.
+    """
+
+    digest: str
+    size: int
+    compression: str
+    compressor: str
+
+
 class Image(NamedTuple):
     """A config and its top layer; `parent` is the image that it was committed from."""
 

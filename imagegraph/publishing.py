@@ -93,11 +93,9 @@ def tag(store: "Store", image: Image, reference: Reference) -> None:
 @contextlib.contextmanager
 def _making_layer(store: "Store", layer: str, parent: str | None, created: int) -> Iterator[None]:
     """A layer's row from `creating` on; if the body fails, nothing of the layer stays."""
-    try:
-        with store.graph.writing():
-            store.graph.add_layer(layer, parent, created, store.owner.token)
-    except sqlite3.IntegrityError as error:
-        raise Conflict("the image below was removed meanwhile") from error
+    with store.graph.writing():
+        if not store.graph.add_layer(layer, parent, created, store.owner.token):
+            raise Conflict("the image below was removed meanwhile")
     try:
         yield
     except BaseException:

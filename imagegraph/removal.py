@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from backends.base import LAYERS, Volume
 from backends.errors import VolumeBusy, VolumeNotFound
-from imagegraph import records
+from imagegraph import records, splits
 from imagegraph.errors import Conflict, NotFound
 from imagegraph.lookup import find_image_and_tag
 from imagegraph.model import Container, Image, Removed
@@ -141,6 +141,7 @@ def _remove_layers(
             advice = "cowshed prune or check --repair removes it afterwards"
             removed.append(Removed("busy", f"{busy}; {advice}"))
             continue
+        splits.drop(store.root, layer)
         with store.graph.writing():
             store.graph.drop("layers", layer)
         removed.append(Removed("layer", layer))

@@ -2,7 +2,8 @@
 
 `PRAGMA user_version` counts the migrations that a database has had. A row's state tells how
 far the disk has followed it: `creating` and `removing` rows are invisible to every listing, and
-carry the token of the process that works on them.
+carry the token of the process that works on them. A `ready` layer that carries one is held by a
+process that is about to make an image of it.
 """
 
 import sqlite3
@@ -64,6 +65,17 @@ MIGRATIONS = (
     CREATE INDEX containers_image ON containers (image);
     CREATE INDEX containers_undone ON containers (state) WHERE state != 'ready';
     CREATE TABLE removed (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL);
+    """,
+    """
+    CREATE TABLE blobs (
+        layer TEXT NOT NULL REFERENCES layers (id) ON DELETE CASCADE,
+        digest TEXT NOT NULL,
+        size INTEGER NOT NULL,
+        compression TEXT NOT NULL,
+        compressor TEXT NOT NULL,
+        PRIMARY KEY (layer, digest)
+    ) WITHOUT ROWID;
+    CREATE INDEX layers_held ON layers (owner) WHERE owner IS NOT NULL;
     """,
 )
 

@@ -30,7 +30,7 @@ from backends import detect
 from backends.base import CONTAINERS, LAYERS, STAGING, Backend, Volume
 from backends.changes import Change, Compared
 from backends.errors import BackendError, Unavailable, VolumeBusy, VolumeNotFound
-from imagegraph import publishing, records, removal, reserve
+from imagegraph import publishing, records, removal, reserve, splits
 from imagegraph.errors import Conflict, NameInUse, NotFound, StoreError
 from imagegraph.founding import founded, founding
 from imagegraph.graph import Graph
@@ -377,7 +377,7 @@ class Store:
         with contextlib.suppress(StoreError):
             states = self.graph.known(table, ids)
             for id in ids:
-                if states.get(id) == "creating":
+                if states.get(id) in ("creating", "removing"):
                     try:
                         self._end(table, id)
                     except (BackendError, StoreError):
@@ -387,6 +387,7 @@ class Store:
         kinds = (CONTAINERS,) if table == "containers" else (STAGING, LAYERS)
         for kind in kinds:
             self.backend.remove(Volume(kind, id))
+        splits.drop(self.root, id)
         with self.graph.writing():
             self.graph.drop(table, id)
 
@@ -401,10 +402,13 @@ class Store:
         What cannot be removed yet stays, and is `check`'s to tell.
         """
         ended = []
-        for table, id, _, owner in self.graph.undone():
+        for table, id, state, owner in self.graph.undone():
             if self.owner.lives(owner):
                 continue
             with self.graph.writing():
+                if state == "ready" and self.graph.layer_is_needed(id):
+                    self.graph.release([id])
+                    continue
                 claimed = self.graph.claim(table, id, owner, self.owner.token)
             if not claimed:
                 continue

@@ -6,10 +6,10 @@ from pathlib import Path
 from imagegraph.schema import MIGRATIONS, migrate
 
 
-def test_there_is_one_migration_and_a_new_database_has_had_it(tmp_path: Path) -> None:
+def test_a_new_database_has_had_all_migrations(tmp_path: Path) -> None:
     path = str(tmp_path / "graph.sqlite3")
     database = sqlite3.connect(path, isolation_level=None)
     migrate(database, path)
-    assert len(MIGRATIONS) == 1
-    assert database.execute("PRAGMA user_version").fetchone() == (1,)
+    assert len(MIGRATIONS) == 2
+    assert database.execute("PRAGMA user_version").fetchone() == (2,)
     database.close()
