@@ -151,7 +151,7 @@ class PlainCommand(TyperCommand):
 
 
 _NOT_YET = (
-    "attach build cp exec kill load login logout logs pause port pull push restart run save search"
+    "attach build cp exec kill login logout logs pause port pull push restart run search"
     " start stats stop top unpause update wait"
 )
 _RENAMED = {
@@ -171,7 +171,10 @@ _RENAMED = {
     "container prune": "prune",
     "image prune": "prune",
     "volume prune": "prune",
-    **{f"image {name}": name for name in "export history import inspect tag mount umount".split()},
+    **{
+        f"image {name}": name
+        for name in "export history import inspect load mount save tag umount".split()
+    },
     **{
         f"container {name}": name
         for name in "commit create diff export inspect mount rename rm umount".split()

@@ -30,6 +30,8 @@ class Commands(LazyGroup):
             "inspect": Entry("cli.inspect:inspect", "Show all about images and containers."),
             "tag": Entry("cli.images:tag", "Give an image one more name."),
             "rmi": Entry("cli.images:rmi", "Remove names of images, and unneeded images."),
+            "load": Entry("cli.archives:load", "Bring in the images of an archive."),
+            "save": Entry("cli.archives:save", "Write images as an archive."),
             "import": Entry("cli.transfer:import_", "Make an image of a root filesystem."),
             "export": Entry("cli.transfer:export", "Write the files of a container or image."),
         },

@@ -22,10 +22,10 @@ def nowhere(tmp_path: Path) -> Cowshed:
     return Cowshed(tmp_path / "nowhere")
 
 
-def test_the_commands_are_those_of_the_issue():
+def test_the_commands_are_those_of_the_list():
     wanted = (
-        "init info import export images history inspect tag rmi create ps rm rename mount umount "
-        "diff commit df prune check"
+        "init info import export load save images history inspect tag rmi create ps rm rename "
+        "mount umount diff commit df prune check"
     )
     assert {name for name, entry in ENTRIES.items() if not entry.hidden} == set(wanted.split())
 

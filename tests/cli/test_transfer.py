@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from backends.errors import CowshedError
-from cli.transfer import _written
+from cli.files import written
 from imagegraph.store import Store
 from tests.cli.conftest import COMMAND, ON_ZFS, Cowshed, rootfs_tar
 
@@ -109,7 +109,7 @@ def test_an_export_leaves_the_mode_of_the_file_that_it_replaces(cowshed: Cowshed
 
 
 def test_an_export_is_its_users_alone_until_it_is_whole(tmp_path: Path):
-    with _written(str(tmp_path / "out.tar")) as out:
+    with written(str(tmp_path / "out.tar")) as out:
         out.write(b"x")
         [part] = tmp_path.iterdir()
         assert stat.S_IMODE(part.stat().st_mode) == 0o600
@@ -118,7 +118,7 @@ def test_an_export_is_its_users_alone_until_it_is_whole(tmp_path: Path):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, CowshedError])
 def test_an_export_that_fails_leaves_nothing(tmp_path: Path, error: type[BaseException]):
-    with pytest.raises(error), _written(str(tmp_path / "out.tar")) as out:
+    with pytest.raises(error), written(str(tmp_path / "out.tar")) as out:
         out.write(b"x")
         raise error("stop")
     assert os.listdir(tmp_path) == []
@@ -139,11 +139,11 @@ def test_a_temporary_name_that_is_taken_is_neither_written_nor_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(os, "urandom", bytes)
-    taken = tmp_path / f"cowshed-export-{'00' * 8}.part"
+    taken = tmp_path / f"cowshed-{'00' * 8}.part"
     taken.write_text("precious")
     with (
         pytest.raises(CowshedError, match="File exists"),
-        _written(str(tmp_path / "out.tar")) as out,
+        written(str(tmp_path / "out.tar")) as out,
     ):
         out.write(b"x")
     assert taken.read_text() == "precious"
