@@ -27,6 +27,9 @@ def inspect(
     size: Annotated[
         bool, typer.Option("-s", "--size", help="Count the files that containers added.")
     ] = False,
+    digests: Annotated[
+        bool, typer.Option("--digests", help="Make the digests of images that have none yet.")
+    ] = False,
     kind: Annotated[
         str | None,
         typer.Option("-t", "--type", metavar="TYPE", help="Look for container or image only."),
@@ -48,7 +51,7 @@ def inspect(
     with opened(ctx) as store:
         for name in names:
             try:
-                found.append(_known(store, name, kind, size))
+                found.append(_known(store, name, kind, size, digests))
             except CowshedError as error:
                 output.fail(str(error))
                 failed = True
@@ -61,13 +64,18 @@ def inspect(
         raise typer.Exit(1)
 
 
-def _known(store: "Store", name: str, kind: str | None, size: bool) -> dict[str, Any]:
+def _known(
+    store: "Store", name: str, kind: str | None, size: bool, digests: bool
+) -> dict[str, Any]:
     from imagegraph import inspection
     from imagegraph.model import Container
 
-    if kind == "image":
-        return inspection.image(store, store.image(name))
-    thing = store.container(name) if kind == "container" else find(store, name)
+    lookups = {"image": store.image, "container": store.container}
+    thing = lookups[kind](name) if kind else find(store, name)
     if isinstance(thing, Container):
         return inspection.container(store, thing, size=size)
+    if digests:
+        from oci.identity import identify
+
+        thing = identify(store, thing)
     return inspection.image(store, thing)

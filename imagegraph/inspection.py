@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def image(store: "Store", found: Image) -> dict[str, Any]:
-    """The image as `docker image inspect` prints it, with Backend and Volume."""
+    """The image as `docker image inspect` prints it, with Digest (of its config), Backend, Volume."""
     document = configs.load(found.config)
     tags = store.graph.tags(found.id)
     layers = store.graph.chain(found.layer)
@@ -23,6 +23,7 @@ def image(store: "Store", found: Image) -> dict[str, Any]:
         "Id": f"sha256:{found.id}",
         "RepoTags": [str(tag) for tag in tags],
         "RepoDigests": [],
+        "Digest": found.digest or "",
         "Parent": f"sha256:{found.parent}" if found.parent else "",
         "Comment": steps[-1].get("comment", ""),
         "Created": document.get("created", rfc3339(found.created)),

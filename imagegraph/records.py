@@ -29,7 +29,7 @@ def of_layer(
             "id": image.id,
             "parent": image.parent,
             "created": image.created,
-            "config": configs.load(image.config),
+            "config": _document(image.config),
             "digest": image.digest,
             "tags": [str(tag) for tag in tags],
         }
@@ -41,6 +41,12 @@ def of_layer(
 def of_container(container: Container) -> bytes:
     """The record of a container."""
     return _dump({"kind": "container", **container._asdict()})
+
+
+def _document(config: bytes) -> Any:
+    """The document, or its text where the document alone would not give the same bytes again."""
+    document = configs.load(config)
+    return document if configs.dump(document) == config else config.decode()
 
 
 def _dump(fields: dict[str, Any]) -> bytes:

@@ -80,6 +80,20 @@ def test_saved_again_it_is_the_same_to_the_byte(cowshed: Cowshed):
     assert [f"sha256:{path[-64:]}" for path in entry["Layers"]] == image["RootFS"]["Layers"]
 
 
+def test_inspect_makes_the_digests_that_save_has(cowshed: Cowshed):
+    make_web(cowshed)
+    cowshed.ok("umount", "web")
+    [before] = cowshed.json("inspect", "web:1")
+    assert (before["Digest"], before["RootFS"]["Layers"]) == ("", [])
+    [after] = cowshed.json("inspect", "--digests", "web:1")
+    assert after["Id"] == before["Id"]
+    assert len(after["RootFS"]["Layers"]) == 2
+    [entry] = documents(cowshed.raw("save", "web:1").stdout)["manifest.json"]
+    assert f"sha256:{entry['Config'][-64:]}" == after["Digest"]
+    assert cowshed.json("inspect", after["Digest"]) == [after]
+    assert cowshed.json("inspect", "web:1") == [after]
+
+
 def test_what_is_here_is_not_brought_again(cowshed: Cowshed, other: Cowshed):
     archive = cowshed.raw("save", "base:1").stdout
     other.ok("load", input=archive)

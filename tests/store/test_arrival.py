@@ -1,6 +1,7 @@
 """Images that come in layer by layer: nothing twice, nothing half, nothing left behind."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -65,6 +66,14 @@ def test_an_image_comes_in_with_its_layers_and_tags(store: Store) -> None:
     assert [layer.chain_id for layer in reversed(chain)] == CHAIN
     assert [blob.size for layer in chain for blob in store.graph.blobs(layer.id)] == [1, 1, 1]
     assert_sound(store)
+
+
+def test_the_record_keeps_the_very_bytes_of_the_config(store: Store) -> None:
+    config = b'{"config": {"Cmd": ["a"]}, "x": 1.50}'
+    image = bring(store, Layers(), config=config)
+    volumes = {found.volume: found.record for found in store.backend.volumes()}
+    record = json.loads(volumes[store.volume(image)] or b"")
+    assert record["images"][0]["config"].encode() == config
 
 
 def test_layers_that_are_here_are_not_made_again(store: Store) -> None:
