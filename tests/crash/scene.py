@@ -18,6 +18,8 @@ from imagegraph.check import check
 from imagegraph.model import Image
 from imagegraph.reference import parse
 from imagegraph.store import Store
+from tests.oci import bundles
+from tests.oci.archives import END, member
 from tests.store.scenes import Files, add_image, commit, contents, document, write
 
 IMPORTED = {"bin/sh": b"\x7fELF" * 3000, "etc/passwd": b"root", "home/a": b"a", "home/b": b""}
@@ -61,7 +63,10 @@ def build(root: Path, backend: str) -> None:
 
 
 def build_in(store: Store) -> None:
-    """base:1 <- (untagged) <- top:1, and moved:1; two containers of base:1 that were changed."""
+    """base:1 <- (untagged) <- top:1, and moved:1; two containers of base:1 that were changed.
+
+    Beside the store lies an archive of an image of two layers that is called moved:1, too.
+    """
     base = add_image(store, {"a": b"1", "b": b"2" * 9000}, "base:1")
     [work] = store.create(base, name="work")
     write(store, work, CHANGED)
@@ -78,7 +83,13 @@ def build_in(store: Store) -> None:
                 command = ["btrfs", "-q", "subvolume", "create", f"{tree}/{inner}"]
                 subprocess.run(command, check=True)
     write(store, nested, {"sub/x": b"x" * 7000, "sub/deeper/y": b"y"})
+    layers = [_tar(files) for files in (IMPORTED, CHANGED)]
+    bundles.written(bundles.docker(*layers, name="moved:1"), Path(f"{store.root}.tar"))
     assert check(store) == []
+
+
+def _tar(files: Files) -> bytes:
+    return b"".join(member(name.encode(), data) for name, data in files.items()) + END
 
 
 def archive() -> bytes:
@@ -103,6 +114,18 @@ def import_tar(store: Store) -> Image:
 
 def import_small(store: Store) -> None:
     import_tar(store)
+
+
+def load(store: Store) -> None:
+    from oci import loading
+
+    loading.load(store, f"{store.root}.tar")
+
+
+def identify(store: Store) -> None:
+    from oci import identity
+
+    identity.identify(store, store.image("top:1"))
 
 
 def create(store: Store) -> None:
@@ -144,7 +167,7 @@ def rename(store: Store) -> None:
 OPERATIONS: dict[str, Callable[[Store], None]] = {
     operation.__name__: operation
     for operation in (
-        import_small, create, commit_plain, commit_nested, commit_squashed, tag, rmi, rm,
+        import_small, load, create, commit_plain, commit_nested, commit_squashed, tag, rmi, rm,
         rm_nested, rename,
     )
 }  # fmt: skip
@@ -175,6 +198,8 @@ def done(name: str, before: State) -> Callable[[State], bool]:
         match name:
             case "import_small":
                 return added(after, None, IMPORTED)
+            case "load":
+                return added(after, None, {**IMPORTED, **CHANGED})
             case "commit_plain":
                 return added(after, work[1], work[2])
             case "commit_squashed":
@@ -216,7 +241,9 @@ def done(name: str, before: State) -> Callable[[State], bool]:
 def main() -> None:
     root, name = sys.argv[1:]
     # Imported now, so that what follows is the operation and nothing else.
-    modules = "backends.btrfs backends.copy backends.zfs imagegraph.mounting oci.layer"
+    modules = (
+        "backends.btrfs backends.copy backends.zfs imagegraph.mounting oci.identity oci.loading"
+    )
     for module in modules.split():
         importlib.import_module(module)
     if name.startswith("init-"):
@@ -228,7 +255,7 @@ def main() -> None:
         with Store.open(root) as store:
             print("ready", flush=True)
             sys.stdin.readline()
-            OPERATIONS[name](store)
+            {**OPERATIONS, "identify": identify}[name](store)
     os.write(1, b"done\n")
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from imagegraph import splits
 from imagegraph.check import check
 from imagegraph.model import Problem
 from imagegraph.store import Store
+from oci.identity import identify, write_tar
 from tests.conftest import require
 from tests.crash import killing
 from tests.crash.killing import Point
@@ -69,7 +71,7 @@ def noted(what: str) -> Iterator[None]:
 CASES = [(backend, operation) for backend in ("btrfs", "vfs") for operation in OPERATIONS]
 ON_ZFS = [
     pytest.param("zfs", operation, marks=pytest.mark.zfs)
-    for operation in ("import_small", "create", "commit_plain", "rmi", "rm")
+    for operation in ("import_small", "load", "create", "commit_plain", "rmi", "rm")
 ]
 
 
@@ -141,6 +143,29 @@ def test_when_the_child_that_writes_the_tree_is_killed_the_import_is_undone(
                 assert "the process that writes the tree was ended by SIGKILL" in outcome.errors
                 assert state(store) == before
                 assert_sound(store)
+
+
+def test_killed_while_it_makes_digests_it_makes_them_the_next_time(
+    here: Path, backend: str
+) -> None:
+    build(here / "watched", backend)
+    points = killing.points(here / "watched", "identify")
+    assert points
+    for number, (point, repair_first) in enumerate(chosen(points, SOME[backend])):
+        root = here / str(number)
+        build(root, backend)
+        with Store.open(str(root)) as store:
+            before = state(store)
+        killing.run(root, "identify", point)
+        with Store.open(str(root)) as store, noted(f"killed at {point}"):
+            if repair_first:
+                repair(store)
+            assert state(store) == before
+            image = identify(store, store.image("top:1"))
+            for layer in store.graph.chain(image.layer):
+                write_tar(store, layer, lambda piece: None)
+            repair(store)
+            assert len(os.listdir(root / splits.DIRECTORY)) == 3
 
 
 @pytest.mark.parametrize("backend", ["btrfs", "vfs", "loopback", ZFS])
