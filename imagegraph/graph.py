@@ -74,8 +74,13 @@ class Graph(Database):
         self._rows("UPDATE layers SET diff_id = ? WHERE id = ?", diff_id, id)
         self._rows("UPDATE OR IGNORE layers SET chain_id = ? WHERE id = ?", chain_id, id)
 
-    def add_blob(self, layer: str, blob: Blob) -> None:
-        self._rows("INSERT OR REPLACE INTO blobs VALUES (?, ?, ?, ?, ?)", layer, *blob)
+    def add_blob(self, layer: str, blob: Blob) -> bool:
+        """Whether the layer is still there for all to see."""
+        statement = """
+            INSERT OR REPLACE INTO blobs SELECT ?1, ?2, ?3, ?4, ?5
+            WHERE EXISTS (SELECT 1 FROM layers WHERE id = ?1 AND state = 'ready')"""
+        self._rows(statement, layer, *blob)
+        return self._changed()
 
     def blobs(self, layer: str) -> list[Blob]:
         """The forms in which the layer's tar is known."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def image(store: "Store", found: Image) -> dict[str, Any]:
-    """The image as `docker image inspect` prints it, with Digest (of its config), Backend, Volume."""
+    """The image as `docker image inspect` prints it, with Digest, Backend and Volume."""
     document = configs.load(found.config)
     tags = store.graph.tags(found.id)
     layers = store.graph.chain(found.layer)

@@ -76,7 +76,10 @@ def _identify_layer(store: Store, layer: Layer) -> str:
     with splits.written(store.root, layer.id, splits.SPLIT) as record:
         _make(store, layer, made, record)
     with store.graph.writing():
-        store.graph.add_blob(layer.id, Blob(made.digest, made.length, PLAIN, ""))
+        is_there = store.graph.add_blob(layer.id, Blob(made.digest, made.length, PLAIN, ""))
+    if not is_there:
+        splits.drop(store.root, layer.id)
+        raise NotFound(f"layer {layer.id[:12]} was removed meanwhile")
     return made.digest
 
 

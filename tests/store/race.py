@@ -7,8 +7,10 @@ error that is not part of the game.
 import json
 import random
 import sys
+import tempfile
 import time
 from collections import Counter
+from pathlib import Path
 
 from backends.errors import CowshedError, VolumeNotFound
 from imagegraph import listing, removal
@@ -17,6 +19,10 @@ from imagegraph.errors import Conflict, NameInUse, NotFound
 from imagegraph.model import Container
 from imagegraph.reference import parse
 from imagegraph.store import Store
+from oci import loading
+from oci.identity import identify
+from tests.oci import bundles
+from tests.oci.archives import member
 from tests.store.scenes import add_image, commit, write
 
 # What a neighbour's work may do to ours, and says so.
@@ -25,11 +31,15 @@ EXPECTED = (Conflict, NotFound, NameInUse)
 
 def step(store: Store, rng: random.Random, mine: list[Container]) -> str:
     what = rng.choice(
-        ["create", "create", "commit", "commit", "rm", "rmi", "tag", "import", "list", "prune"]
+        "create create commit commit rm rmi tag import load load identify list prune".split()
     )
     images = store.graph.images()
     if what == "import" or not images:
         add_image(store, {"file": rng.randbytes(100)}, f"shared:{rng.randrange(4)}")
+    elif what == "load":
+        load(store, rng.randrange(4), f"shared:{rng.randrange(4)}")
+    elif what == "identify":
+        identify(store, rng.choice(images))
     elif what == "create":
         mine += store.create(rng.choice(images), count=rng.randint(1, 3))
     elif what == "commit" and mine:
@@ -54,6 +64,14 @@ def step(store: Store, rng: random.Random, mine: list[Container]) -> str:
     elif what == "prune":
         removal.prune(store, wanted=lambda thing: not isinstance(thing, Container))
     return what
+
+
+def load(store: Store, height: int, name: str) -> None:
+    """Bring in an image that has its layers in common with all lower ones."""
+    layers = [bundles.layer(member(b"%d" % number, b"x")) for number in range(height + 1)]
+    with tempfile.NamedTemporaryFile() as file:
+        bundles.written(bundles.docker(*layers, name=name), Path(file.name))
+        loading.load(store, file.name)
 
 
 def work(store: Store, seconds: float, seed: int) -> dict[str, object]:
