@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Sequence
 from types import FrameType
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 PYTHON = sys.executable
 COWSHED = f"{os.path.dirname(sys.executable)}/cowshed"
@@ -70,9 +70,9 @@ def shown(duration: float) -> str:
     return f"{duration:.2f} s" if duration >= 1 else f"{duration * 1000:.2f} ms"
 
 
-def run(*command: str) -> str:
+def run(*command: str, stdin: int | IO[bytes] = subprocess.DEVNULL) -> str:
     """The standard output of a command that must succeed."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, stdin=stdin, stdout=subprocess.PIPE, check=True)
     return os.fsdecode(done.stdout)
 
 

@@ -18,19 +18,20 @@ CROWDED = 100_000
 
 def peaks(root: str, archive: str) -> Iterator[Figure]:
     """The peak of resident memory of `import` and `diff`, all their processes together."""
-    yield _peak("memory of import of 450 MB", root, "import", archive, "bench:memory")
+    yield peak("memory of import of 450 MB", root, "import", archive, "bench:memory")
     cowshed(root, "rmi", "bench:memory")
     few, all_of_them, image = _many_files(root)
-    yield _peak("memory of diff of 20 changes in 200,000 files", root, "diff", few)
-    yield _peak("memory of diff of 200,000 new files", root, "diff", image)
-    changed = _peak("memory of diff of 200,000 changed files", root, "diff", all_of_them)
-    yield changed._replace(bound=CHANGES_BOUND)
+    yield peak("memory of diff of 20 changes in 200,000 files", root, "diff", few)
+    yield peak("memory of diff of 200,000 new files", root, "diff", image)
+    name = "memory of diff of 200,000 changed files"
+    yield peak(name, root, "diff", all_of_them, bound=CHANGES_BOUND)
 
 
-def _peak(name: str, root: str, *arguments: str) -> Figure:
-    """Sampled: the sum over all processes of their high-water marks, and the largest of them.
+def peak(name: str, root: str, *arguments: str, bound: float = BOUND) -> Figure:
+    """The peak of resident memory of a command, all its processes together, in MB.
 
-    Pages that two processes share count twice in the sum, so the truth is not above it.
+    Sampled: the sum of their high-water marks, and the largest of them. Pages that two processes
+    share count twice in the sum, so the truth is not above it.
     """
     process = subprocess.Popen(
         [COWSHED, "--root", root, *arguments], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
@@ -43,7 +44,7 @@ def _peak(name: str, root: str, *arguments: str) -> Figure:
     if process.returncode:
         raise SystemExit(f"bench: cowshed {' '.join(arguments)} failed")
     details = f"largest process {max(marks.values()) / MB:.0f} MB, {len(marks)} in all"
-    return Figure(name, sum(marks.values()) / MB, BOUND, "MB", details)
+    return Figure(name, sum(marks.values()) / MB, bound, "MB", details)
 
 
 def _descendants(pid: int) -> Iterator[int]:

@@ -22,8 +22,20 @@ class Peer(NamedTuple):
     diff: Callable[[], float]
 
 
+class Docker(NamedTuple):
+    """A daemon: the command line of its client, and the directory where all of it is."""
+
+    client: list[str]
+    home: str
+
+    def tree(self, container: str) -> str:
+        """The subvolume of a container, by its full id."""
+        with open(f"{self.home}/data/image/btrfs/layerdb/mounts/{container}/mount-id") as file:
+            return f"{self.home}/data/btrfs/subvolumes/{file.read()}"
+
+
 @contextlib.contextmanager
-def docker(directory: str, tree: str, edit: Callable[[str], None]) -> Iterator[Peer]:
+def dockerd(directory: str) -> Iterator[Docker]:
     """A daemon with a socket of its own, which is ended afterwards."""
     home = f"{directory}/docker"
     socket = f"unix://{home}/socket"
@@ -36,18 +48,24 @@ def docker(directory: str, tree: str, edit: Callable[[str], None]) -> Iterator[P
         daemon = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         _await([*client, "version"], daemon)
-        _import(tree, [*client, "import", "-", "bench"])
-        container = run(*client, "create", "bench", "/none").strip()
-        layers = f"{home}/data/image/btrfs/layerdb/mounts/{container}/mount-id"
-        with open(layers) as file:
-            edit(f"{home}/data/btrfs/subvolumes/{file.read()}")
-        yield _peer("docker", [*client, "diff", container])
-        run(*client, "rm", container)
-        run(*client, "rmi", "bench")
+        yield Docker(client, home)
     finally:
         daemon.send_signal(signal.SIGTERM)
         daemon.wait()
         _remove(home)
+
+
+@contextlib.contextmanager
+def docker(directory: str, tree: str, edit: Callable[[str], None]) -> Iterator[Peer]:
+    """Its container."""
+    with dockerd(directory) as daemon:
+        client = daemon.client
+        _import(tree, [*client, "import", "-", "bench"])
+        container = run(*client, "create", "bench", "/none").strip()
+        edit(daemon.tree(container))
+        yield _peer("docker", [*client, "diff", container])
+        run(*client, "rm", container)
+        run(*client, "rmi", "bench")
 
 
 @contextlib.contextmanager
@@ -68,6 +86,17 @@ def podman(directory: str, tree: str, edit: Callable[[str], None]) -> Iterator[P
         _remove(home)
 
 
+@contextlib.contextmanager
+def containers_storage(directory: str) -> Iterator[str]:
+    """Where skopeo puts images: a store as Podman's, as a prefix of their names."""
+    home = f"{directory}/storage"
+    os.mkdir(home)
+    try:
+        yield f"containers-storage:[btrfs@{home}/root+{home}/run]"
+    finally:
+        _remove(home)
+
+
 PEERS = {"dockerd": docker, "podman": podman}
 
 
@@ -76,8 +105,13 @@ def there(
 ) -> Iterator[contextlib.AbstractContextManager[Peer]]:
     """Each peer that is installed, with an image of the tree and an edited container of it."""
     for program, start in PEERS.items():
-        if shutil.which(program):
+        if is_there(program):
             yield start(directory, tree, edit)
+
+
+def is_there(program: str) -> bool:
+    """Whether a peer is installed; its figures are missing where not."""
+    return shutil.which(program) is not None
 
 
 def _peer(name: str, command: list[str]) -> Peer:
@@ -99,7 +133,12 @@ def _await(command: list[str], daemon: subprocess.Popen[bytes]) -> None:
 
 
 def _remove(home: str) -> None:
-    """Remove a peer's directory with the subvolumes that are left in it."""
+    """Remove a peer's directory with the mounts and the subvolumes that are left in it."""
+    with open("/proc/self/mounts") as mounts:
+        points = [line.split()[1] for line in mounts]
+    for point in reversed(points):
+        if point.startswith(f"{home}/"):
+            run("umount", point)
     listed = run("btrfs", "subvolume", "list", "-o", home).splitlines()
     for line in listed:
         name = line.split(" path ", 1)[1].rpartition("/subvolumes/")[2]

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 
+import archives
 import commands
 import committing
 import creation
@@ -69,6 +70,8 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "diff": lambda bench: diffing.against_the_walk(bench.store("diff")),
     "sizes": lambda bench: diffing.by_size(bench.store("sizes")),
     "peers": lambda bench: diffing.against_peers(bench.store("peers")),
+    "load": lambda bench: archives.loading(bench.store("load"), rootfs.archive()),
+    "save": lambda bench: archives.saving(bench.store("save"), rootfs.archive()),
     "commands": lambda bench: commands.medians(bench.root()),
 }
 
