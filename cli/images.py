@@ -87,7 +87,9 @@ def images(
         ),
     ] = None,
     form: Format = "table",
-    digests: Annotated[bool, typer.Option("--digests", help="Also the digest of each.")] = False,
+    digests: Annotated[
+        bool, typer.Option("--digests", help="Also what its registry knows it by.")
+    ] = False,
     no_trunc: NoTrunc = False,
     sort: Annotated[
         str, typer.Option("--sort", metavar="KEY", help="By created, id, repository, size or tag.")
@@ -180,14 +182,14 @@ def _image_rows(
 ) -> Iterator[formats.Row]:
     from imagegraph.times import human_age
 
-    now = time.time_ns()
+    now, known = time.time_ns(), store.graph.repository_digests()
     for summary, tag in pairs:
         image = summary.image
         yield {
             "ID": image_id(image.id, no_trunc),
             "Repository": tag.familiar if tag else NONE,
             "Tag": tag.tag if tag else NONE,
-            "Digest": image.digest or NONE,
+            "Digest": known.get((image.id, tag.repository), NONE) if tag else NONE,
             "CreatedSince": human_age(image.created, now),
             "CreatedAt": _as_go(image.created),
             "Size": size_text(summary.size),

@@ -68,10 +68,12 @@ def _known(
     store: "Store", name: str, kind: str | None, size: bool, digests: bool
 ) -> dict[str, Any]:
     from imagegraph import inspection
-    from imagegraph.model import Container
+    from imagegraph.model import Container, Image
 
-    lookups = {"image": store.image, "container": store.container}
-    thing = lookups[kind](name) if kind else find(store, name)
+    if kind == "image":
+        thing: Container | Image = store.image(name)
+    else:
+        thing = store.container(name) if kind else find(store, name)
     if isinstance(thing, Container):
         return inspection.container(store, thing, size=size)
     if digests:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from backends.base import LAYERS, STAGING, Volume
 from imagegraph import records
 from imagegraph.errors import Conflict, StoreError
-from imagegraph.model import Blob, Image, new_id
+from imagegraph.model import Blob, Image, Manifest, new_id
 from imagegraph.reference import Reference
 
 if TYPE_CHECKING:
@@ -102,11 +102,18 @@ class Arrival:
         self._made.append(layer)
 
     def publish(
-        self, config: bytes, digest: str, created: int, references: Iterable[Reference], form: str
+        self,
+        config: bytes,
+        digest: str,
+        created: int,
+        references: Iterable[Reference],
+        form: str,
+        manifests: Iterable[Manifest] = (),
     ) -> Image:
         """Let everyone see the image, or the one that has the digest already, with these tags.
 
-        `config`: the very bytes that have the digest; `form`: docker or oci.
+        `config`: the very bytes that have the digest; `form`: docker or oci; `manifests`: what
+        repositories call it.
         """
         graph = self._store.graph
         assert self.top is not None
@@ -123,6 +130,8 @@ class Arrival:
                 key = reference.repository, reference.tag or "latest"
                 before.append(graph.image_with_tag(*key))
                 graph.set_tag(reference, image.id)
+            for manifest in manifests:
+                graph.add_manifest(image.id, manifest)
             graph.release(self._made)
         for each in (image, *before):
             if each is not None:

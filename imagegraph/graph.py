@@ -10,8 +10,8 @@ from typing import Any
 
 from imagegraph.database import Database
 from imagegraph.errors import Ambiguous
-from imagegraph.model import Blob, Container, Image, Layer
-from imagegraph.reference import Reference
+from imagegraph.model import Blob, Container, Image, Layer, Manifest
+from imagegraph.reference import Reference, in_repository
 
 REMEMBERED = 10_000
 """Removed ids that are kept: more than go between two commits of a filesystem."""
@@ -88,6 +88,15 @@ class Graph(Database):
             SELECT digest, size, compression, compressor FROM blobs
             WHERE layer = ? ORDER BY digest"""
         return [Blob(*row) for row in self._rows(statement, layer)]
+
+    def add_place(self, layer: str, digest: str, repository: str) -> None:
+        """A repository has this form of the layer's tar."""
+        self._rows("INSERT OR IGNORE INTO places VALUES (?, ?, ?)", layer, digest, repository)
+
+    def places(self, digest: str) -> list[str]:
+        """The repositories that had this form of a layer's tar, in order."""
+        statement = "SELECT DISTINCT repository FROM places WHERE digest = ? ORDER BY repository"
+        return [row[0] for row in self._rows(statement, digest)]
 
     def doom_layer(self, id: str, owner: int | None) -> None:
         """State `removing`; it holds what it stood on, and its chain ID, no longer.
@@ -196,6 +205,31 @@ class Graph(Database):
         """Ids of all images that others were committed from."""
         statement = "SELECT DISTINCT parent FROM images WHERE parent IS NOT NULL"
         return {row[0] for row in self._rows(statement)}
+
+    # What registries call images
+
+    def add_manifest(self, image: str, manifest: Manifest) -> None:
+        self._rows("INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?, ?)", image, *manifest)
+
+    def manifests(self, image: str) -> list[Manifest]:
+        statement = """
+            SELECT repository, digest, media_type, document FROM manifests
+            WHERE image = ? ORDER BY repository, digest"""
+        return [Manifest(*row) for row in self._rows(statement, image)]
+
+    def repository_digests(self) -> dict[tuple[str, str], str]:
+        """(image, repository) -> the digest that the repository gave for it, the index's if any."""
+        statement = """
+            SELECT image, repository, digest FROM manifests ORDER BY document IS NULL, digest"""
+        return {(image, repository): digest for image, repository, digest in self._rows(statement)}
+
+    def image_with_manifest(self, repository: str, digest: str) -> Image | None:
+        """The image that a repository knows, or knew, by the digest."""
+        statement = f"""
+            SELECT {_IMAGE} FROM images WHERE id =
+                (SELECT image FROM manifests WHERE digest = ? AND repository = ?)"""
+        rows = self._rows(statement, digest, repository)
+        return Image(*rows[0]) if rows else None
 
     # Tags
 
@@ -334,8 +368,7 @@ class Graph(Database):
 
 
 def _reference(repository: str, tag: str) -> Reference:
-    domain, _, path = repository.partition("/")
-    return Reference(domain, path, tag, None)
+    return in_repository(repository)._replace(tag=tag)
 
 
 def _container(row: Any) -> Container:

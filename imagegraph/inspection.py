@@ -6,6 +6,7 @@ from imagegraph import config as configs
 from imagegraph.listing import container_size, image_size
 from imagegraph.model import Container, Image
 from imagegraph.mounting import mounted
+from imagegraph.reference import in_repository
 from imagegraph.times import rfc3339
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ def image(store: "Store", found: Image) -> dict[str, Any]:
     return {
         "Id": f"sha256:{found.id}",
         "RepoTags": [str(tag) for tag in tags],
-        "RepoDigests": [],
+        "RepoDigests": [
+            str(in_repository(manifest.repository)._replace(digest=manifest.digest))
+            for manifest in store.graph.manifests(found.id)
+        ],
         "Digest": found.digest or "",
         "Parent": f"sha256:{found.parent}" if found.parent else "",
         "Comment": steps[-1].get("comment", ""),

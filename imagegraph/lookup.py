@@ -39,6 +39,9 @@ def _by_reference(graph: Graph, reference: Reference) -> tuple[Image, Reference 
         reference = reference.with_default_tag()
         image = graph.image_with_tag(reference.repository, reference.tag or "latest")
         return (image, reference) if image else None
+    image = graph.image_with_manifest(reference.repository, reference.digest)
+    if image is not None:
+        return image, None
     image = graph.image_by_prefix(reference.digest.removeprefix("sha256:"))
     if image and any(tag.repository == reference.repository for tag in graph.tags(image.id)):
         return image, None

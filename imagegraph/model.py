@@ -41,6 +41,18 @@ class Blob(NamedTuple):
     compressor: str
 
 
+class Manifest(NamedTuple):
+    """By what digest a repository knows an image: that of a manifest, or of an index with it.
+
+    `repository` is in full, with its registry; `document` is None for an index.
+    """
+
+    repository: str
+    digest: str
+    media_type: str
+    document: bytes | None
+
+
 class Image(NamedTuple):
     """A config and its top layer; `parent` is the image that it was committed from."""
 

@@ -68,6 +68,12 @@ class Reference(NamedTuple):
         return f"{self.familiar}{tag}{digest}"
 
 
+def in_repository(repository: str) -> Reference:
+    """The reference to a repository by its full name, as Reference.repository gives it."""
+    domain, _, path = repository.partition("/")
+    return Reference(domain, path)
+
+
 def parse(text: str) -> Reference:
     """The reference that a user means by `text`; InvalidReference says what is wrong with it."""
     if not text:

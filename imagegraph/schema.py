@@ -77,6 +77,23 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX layers_held ON layers (owner) WHERE owner IS NOT NULL;
     """,
+    """
+    CREATE TABLE manifests (
+        image TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+        repository TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        media_type TEXT NOT NULL,
+        document BLOB,
+        PRIMARY KEY (image, repository, digest)
+    ) WITHOUT ROWID;
+    CREATE INDEX manifests_digest ON manifests (digest);
+    CREATE TABLE places (
+        layer TEXT NOT NULL REFERENCES layers (id) ON DELETE CASCADE,
+        digest TEXT NOT NULL,
+        repository TEXT NOT NULL,
+        PRIMARY KEY (layer, digest, repository)
+    ) WITHOUT ROWID;
+    """,
 )
 
 

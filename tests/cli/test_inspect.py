@@ -82,6 +82,7 @@ def test_an_image_has_dockers_fields(cowshed: Cowshed):
         "Id",
         "RepoTags",
         "RepoDigests",
+        "Digest",
         "Parent",
         "Comment",
         "Created",

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from imagegraph import removal, splits
+from imagegraph import inspection, removal, splits
 from imagegraph.arrival import Arrival
 from imagegraph.check import check
-from imagegraph.errors import Conflict
-from imagegraph.model import Blob, Image
+from imagegraph.errors import Conflict, NotFound
+from imagegraph.model import Blob, Image, Manifest
 from imagegraph.reference import parse
 from imagegraph.store import Store
 from tests.store.scenes import add_image, assert_sound, contents, tags
@@ -220,3 +220,22 @@ def test_files_that_belong_to_no_layer_are_found_and_removed(store: Store) -> No
     assert not stray.exists() and not half.exists()
     assert splits.kept(store.root, image.layer) is not None
     assert check(store) == []
+
+
+def test_what_registries_call_it_is_kept_and_found(store: Store) -> None:
+    image = bring(store, Layers())
+    index, manifest = (f"sha256:{digit * 64}" for digit in "ab")
+    with store.graph.writing():
+        store.graph.add_manifest(image.id, Manifest("quay.io/x/come", index, "index", None))
+        store.graph.add_manifest(image.id, Manifest("quay.io/x/come", manifest, "one", b"{}"))
+        store.graph.add_place(image.layer, manifest, "quay.io/x/come")
+    assert store.image(f"quay.io/x/come@{manifest}").id == image.id
+    assert store.image(f"quay.io/x/come@{index}").id == image.id
+    with pytest.raises(NotFound):
+        store.image(f"come@{index}")
+    assert store.graph.repository_digests() == {(image.id, "quay.io/x/come"): index}
+    shown = [f"quay.io/x/come@{digest}" for digest in (index, manifest)]
+    assert inspection.image(store, image)["RepoDigests"] == shown
+    assert store.graph.places(manifest) == ["quay.io/x/come"]
+    store.remove_image("come:1")
+    assert store.graph.repository_digests() == {} and store.graph.places(manifest) == []
