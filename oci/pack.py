@@ -39,6 +39,7 @@ _TYPES = {
     stat.S_IFIFO: FIFO,
 }
 _DEVICES = (CHAR_DEVICE, BLOCK_DEVICE)
+_CAPABILITY = "security.capability"
 _PIECE = 1 << 20
 _AGAIN = "try again when nothing writes to it"
 
@@ -208,7 +209,11 @@ def _entry(
     link = os.readlink(name, dir_fd=directory) if kind == SYMLINK else first
     size = status.st_size if kind == FILE else 0
     device = status.st_rdev if kind in _DEVICES else 0
-    found = {} if first else xattrs(place)
+    found = xattrs(place)
+    if first:
+        # Docker gives every name that it makes an owner, which takes the capability away, and so
+        # has it in the header of every name.
+        found = {key: value for key, value in found.items() if key == _CAPABILITY}
     return Entry(
         kind,
         (path or b".") + b"/" if kind == DIRECTORY else path,
