@@ -21,7 +21,7 @@ from imagegraph.model import (
     Layer,
 )
 from imagegraph.mounting import all_mounted
-from imagegraph.times import parse_rfc3339
+from imagegraph.times import stated
 
 if TYPE_CHECKING:
     from imagegraph.store import Store
@@ -153,14 +153,13 @@ def _of_layer(
 def _entry(
     step: dict[str, Any], image: str | None, size: int, tags: tuple[Any, ...]
 ) -> HistoryEntry:
-    created = step.get("created")
     return HistoryEntry(
         image,
-        parse_rfc3339(created) if created else None,
-        step.get("created_by", ""),
-        step.get("author", ""),
+        stated(step.get("created") or ""),
+        step.get("created_by") or "",
+        step.get("author") or "",
         size,
-        step.get("comment", ""),
+        step.get("comment") or "",
         tags,
     )
 

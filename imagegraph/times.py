@@ -50,6 +50,18 @@ def parse_rfc3339(text: str) -> int:
     return _moment(match)
 
 
+def stated(text: str) -> int | None:
+    """The time that a foreign document states; None for none, and where 64 bits are too few.
+
+    Go's zero time, the year 1, is one of the latter, and many builders write it.
+    """
+    try:
+        moment = parse_rfc3339(text)
+    except StoreError:
+        return None
+    return moment if -(1 << 63) <= moment < 1 << 63 else None
+
+
 def parse_duration(text: str) -> int:
     """Nanoseconds of a span in Go's notation, e.g. 90s, 1h30m, 1.5h, 100ms; raises StoreError."""
     spans = list(re.finditer(_SPAN, text))

@@ -3,14 +3,18 @@
 The kind is told by the first bytes, never by a name. Several members or frames in a row are one
 stream. Every checksum is verified, and an input that ends early or is damaged raises
 ArchiveError: what was read until then is not to be relied on. A few bytes that unpack to
-gigabytes cost time, not memory: a piece is never longer than PIECE, nor a window than 128 MiB.
+gigabytes cost no memory: a piece is never longer than PIECE, nor a window than 128 MiB; and
+`within_room` stops them before they fill a disk.
 """
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, Protocol, cast
 
+from backends.errors import NoSpace
 from oci.errors import ArchiveError
 
 PIECE = 1 << 20
@@ -27,6 +31,9 @@ MAGIC_SIZE = 6
 
 GZIP_LEVEL, ZSTD_LEVEL = 2, 3
 """isal's levels go from 0 to 3, zstd's from 1 to 22."""
+
+KEPT_FREE = 20
+"""One part in so many of what is free stays free, whatever is unpacked."""
 
 _MAGIC = ((b"\x1f\x8b", GZIP), (b"BZh", BZIP2), (b"\xfd7zXZ\0", XZ), (b"\x28\xb5\x2f\xfd", ZSTD))
 _READ = 1 << 16
@@ -132,6 +139,32 @@ def pieces(kind: str, read: Callable[[int], bytes]) -> Iterator[bytes]:
     if kind == XZ:
         return _xz(read)
     return iter(lambda: read(_READ), b"")
+
+
+def within_room(pieces: Iterable[bytes], *places: str | int) -> Iterator[bytes]:
+    """The pieces, for as long as all of them together have room on the filesystem of each place.
+
+    A place is a path or a descriptor. What is free there at the first piece counts, less one part
+    in KEPT_FREE. Every byte counts, though a filesystem that compresses, or leaves zeros out, might
+    hold more: it is the time that a hostile archive takes that ends so. Raises NoSpace.
+    """
+    room_for_all = left = min(map(room, places))
+    for piece in pieces:
+        left -= len(piece)
+        if left < 0:
+            raise NoSpace(
+                f"it unpacks to more than the {room_for_all} bytes that may be taken of the free"
+                " space: free some or grow the pool, if the archive is to be trusted"
+            )
+        yield piece
+
+
+def room(place: str | int) -> int:
+    """Bytes that may be taken of a filesystem; what tells no size has no bound."""
+    counts = os.statvfs(place)
+    if not counts.f_blocks:
+        return sys.maxsize
+    return counts.f_bavail * counts.f_frsize * (KEPT_FREE - 1) // KEPT_FREE
 
 
 class _Stream(io.RawIOBase):

@@ -9,6 +9,7 @@ compared with that of the layers: many real images differ there, and Docker take
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -19,6 +20,9 @@ from oci.json import parse, quoted
 
 MAX_LAYERS = 1000
 """Layers of an image. Docker allows 125 (layer.MaxDepth), for overlay's sake."""
+
+NESTED = 4
+"""Indexes within each other that are followed."""
 
 _SIZE_MAX = 2**63 - 1
 
@@ -133,6 +137,23 @@ class History(Record, frozen=True, kw_only=True, omit_defaults=True):
     empty_layer: bool = False
 
 
+class _Inner(Record, frozen=True, kw_only=True, rename="pascal"):
+    """What a container of the image runs by: config.md, "config", and Docker's fields of it."""
+
+    user: str = ""
+    exposed_ports: dict[str, Any] = {}
+    env: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    healthcheck: dict[str, Any] = {}
+    volumes: dict[str, Any] = {}
+    working_dir: str = ""
+    labels: dict[str, str] = {}
+    stop_signal: str = ""
+    on_build: tuple[str, ...] = ()
+    shell: tuple[str, ...] = ()
+
+
 class Config(Record, frozen=True, kw_only=True):
     """What must be known of an image config. Docker's early ones lack `architecture` and `os`."""
 
@@ -141,6 +162,7 @@ class Config(Record, frozen=True, kw_only=True):
     variant: str = ""
     created: str = ""
     author: str = ""
+    config: _Inner = _Inner()
     rootfs: RootFS
     history: tuple[History, ...] = ()
 

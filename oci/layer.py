@@ -6,6 +6,9 @@ does the writing (see oci.sandbox), so a hostile archive reaches nothing outside
 it, and meanwhile unpacks what is compressed and computes the digest. `make` writes a tree as one
 flat archive that depends on nothing but the tree: the same tree gives the same bytes.
 
+What is compressed, and every layer, is bounded by what is free where the tree is (see
+compression.within_room).
+
 All keep owners as numbers, modes, times to the nanosecond, hard links, devices, and every
 extended attribute, ACLs and capabilities among them. An attribute that the filesystem
 refuses, security.selinux too, is an error and never left out. Names are bytes.
@@ -71,7 +74,9 @@ def apply(source: BinaryIO, tree: str, *, progress: Progress | None = None) -> A
     head, fd = _begin(source)
 
     def feed(pipe: int) -> None:
-        if fd < 0 or compression.sniff(head) != compression.PLAIN:
+        if compression.sniff(head) != compression.PLAIN:
+            _send_all(pipe, compression.within_room(_pieces(head, source, tell), tree))
+        elif fd < 0:
             _send_all(pipe, _pieces(head, source, tell))
         elif _send_all(pipe, (head,)):
             tell(len(head))
@@ -89,18 +94,21 @@ def apply_layer(
 
     As `apply` does it, but that whiteouts hide what the parent has and leave no file. The
     directory in which something was made or hidden keeps the time of that, unless the layer has
-    an entry for it. The tar-split record of the archive goes to the descriptor `split`.
+    an entry for it. The tar-split record of the archive goes to the descriptor `split`, and there
+    must be room for the layer on its filesystem, too: a pool in a file takes its blocks from there.
     """
     import hashlib
 
     if split is not None:
         from oci.tarsplit import Writer
+    kept = () if split is None else (split,)
     digest = hashlib.sha256()
     length = 0
 
     def feed(pipe: int) -> None:
         head, _ = _begin(source)
-        _send_all(pipe, seen(_pieces(head, source, progress or _say_nothing)))
+        pieces = _pieces(head, source, progress or _say_nothing)
+        _send_all(pipe, seen(compression.within_room(pieces, tree, *kept)))
 
     def seen(pieces: Iterable[bytes]) -> Iterator[bytes]:
         nonlocal length
@@ -118,7 +126,6 @@ def apply_layer(
             record.close()
         return f"{count} {size} {extraction.faithful:d}"
 
-    kept = () if split is None else (split,)
     entries, size, faithful = map(int, run_inside(tree, unpack, feed, kept).split())
     return AppliedLayer(entries, size, f"sha256:{digest.hexdigest()}", length, bool(faithful))
 
