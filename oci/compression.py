@@ -12,7 +12,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, NamedTuple, Protocol, cast
 
 from backends.errors import NoSpace
 from oci.errors import ArchiveError
@@ -29,8 +29,17 @@ XZ = "xz"
 MAGIC_SIZE = 6
 """How many bytes `sniff` needs to see."""
 
-GZIP_LEVEL, ZSTD_LEVEL = 2, 3
-"""isal's levels go from 0 to 3, zstd's from 1 to 22."""
+
+class Levels(NamedTuple):
+    """How hard a compressor can try: the least, the most, and what is usual."""
+
+    least: int
+    most: int
+    usual: int
+
+
+LEVELS = {GZIP: Levels(0, 3, 2), ZSTD: Levels(1, 22, 3)}
+"""Those of isal, which are not gzip's 1 to 9, and of zstd."""
 
 KEPT_FREE = 20
 """One part in so many of what is free stays free, whatever is unpacked."""
@@ -66,8 +75,10 @@ def decompressed(raw: BinaryIO) -> BinaryIO:
 class Packing:
     """What is written is packed as gzip or zstd: the same bytes for the same input and library."""
 
-    def __init__(self, kind: str, write: Callable[[bytes], object]) -> None:
-        self._compressor = _compressor(kind)
+    def __init__(
+        self, kind: str, write: Callable[[bytes], object], level: int | None = None
+    ) -> None:
+        self._compressor = _compressor(kind, LEVELS[kind].usual if level is None else level)
         self._write = write
         self._sha256 = hashlib.sha256()
         self._size = 0
@@ -86,15 +97,17 @@ class Packing:
         self._write(piece)
 
 
-def compressor(kind: str) -> str:
+def compressor(kind: str, level: int | None = None) -> str:
     """What packs as `kind`, with its version and level: other bytes may come of another."""
+    if level is None:
+        level = LEVELS[kind].usual
     if kind == GZIP:
         import isal
 
-        return f"isal {isal.__version__} level {GZIP_LEVEL}"
+        return f"isal {isal.__version__} level {level}"
     import zstandard
 
-    return f"zstandard {zstandard.__version__} level {ZSTD_LEVEL}"
+    return f"zstandard {zstandard.__version__} level {level}"
 
 
 class _Compressor(Protocol):
@@ -103,15 +116,15 @@ class _Compressor(Protocol):
     def flush(self) -> bytes: ...
 
 
-def _compressor(kind: str) -> _Compressor:
+def _compressor(kind: str, level: int) -> _Compressor:
     if kind == GZIP:
         from isal import isal_zlib
 
         # With a header as of gzip, in which no time stands.
-        return cast(_Compressor, isal_zlib.compressobj(GZIP_LEVEL, wbits=31))
+        return cast(_Compressor, isal_zlib.compressobj(level, wbits=31))
     from zstandard import ZstdCompressor
 
-    return ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compressobj()
+    return ZstdCompressor(level=level, write_checksum=True).compressobj()
 
 
 def prefixed(head: bytes, read: Callable[[int], bytes]) -> Callable[[int], bytes]:

@@ -12,14 +12,15 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from backends.base import LAYERS, Volume
-from backends.errors import BackendError
+from backends.errors import BackendError, VolumeNotFound
 from imagegraph import config as configs
 from imagegraph import records, splits
 from imagegraph.errors import NotFound
 from imagegraph.model import Blob, Image, Layer
 from imagegraph.store import Store
-from oci import changeset, compression, tarsplit
-from oci.digest import chain_ids, digest
+from oci import changeset, compression, documents, tarsplit
+from oci.digest import Digest, chain_ids, digest
+from oci.documents import Descriptor
 from oci.errors import named
 
 Write = Callable[[bytes | memoryview], object]
@@ -54,7 +55,12 @@ def identify(store: Store, image: Image) -> Image:
     layers = list(reversed(store.graph.chain(image.layer)))
     if image.digest is not None and all(layer.diff_id for layer in layers):
         return image
-    diff_ids = [layer.diff_id or _identify_layer(store, layer) for layer in layers]
+    try:
+        diff_ids = [layer.diff_id or _identify_layer(store, layer) for layer in layers]
+    except VolumeNotFound as error:
+        if store.graph.image(image.id) is not None:
+            raise
+        raise NotFound(f"image {image.id[:12]} was removed meanwhile") from error
     with store.graph.writing():
         for layer, diff_id, chain_id in zip(layers, diff_ids, chain_ids(diff_ids), strict=True):
             if layer.chain_id is None:
@@ -99,6 +105,12 @@ def _make(store: Store, layer: Layer, out: _Hashed, record: BinaryIO | None = No
 def plain(store: Store, layer: Layer) -> Blob:
     """The layer's tar, uncompressed, as a blob. The layer is identified."""
     return next(blob for blob in store.graph.blobs(layer.id) if blob.digest == layer.diff_id)
+
+
+def described(blob: Blob) -> Descriptor:
+    """The descriptor of a blob that is plain, gzip or zstd."""
+    media_type = documents.layer_type(blob.compression)
+    return Descriptor(media_type=media_type, digest=Digest(blob.digest), size=blob.size)
 
 
 def write_tar(store: Store, layer: Layer, write: Write) -> None:

@@ -23,7 +23,7 @@ from oci.dockerarchive import (
     dump_repositories,
 )
 from oci.documents import LAYOUT, OCI_CONFIG, OCI_MANIFEST, Descriptor
-from oci.identity import PLAIN, identify, plain, write_tar
+from oci.identity import PLAIN, described, identify, plain, write_tar
 from oci.tarheader import DIRECTORY, END_OF_ARCHIVE, FILE, NOTHING, Entry, encode, padding
 
 DOCKER_ARCHIVE, OCI_ARCHIVE, OCI_LAYOUT = FORMATS = ("docker-archive", "oci-archive", "oci")
@@ -162,7 +162,7 @@ class _Saving:
         if self._packed == PLAIN:
             blob = plain(self._store, layer)
             self._out.file(_path(blob.digest), blob.size, self._counted(layer))
-            return _described(blob)
+            return described(blob)
         with tempfile.TemporaryFile(dir=self._store.root) as file:
             blob = self._pack(layer, file)
             file.seek(0)
@@ -173,7 +173,7 @@ class _Saving:
 
             if blob.digest not in self._written:
                 self._out.file(_path(blob.digest), blob.size, copy)
-        return _described(blob)
+        return described(blob)
 
     def _counted(self, layer: Layer) -> Callable[[Write], object]:
         def fill(write: Write) -> None:
@@ -193,11 +193,6 @@ class _Saving:
         with self._store.graph.writing():
             self._store.graph.add_blob(layer.id, blob)
         return blob
-
-
-def _described(blob: Blob) -> Descriptor:
-    media_type = documents.layer_type(blob.compression)
-    return Descriptor(media_type=media_type, digest=Digest(blob.digest), size=blob.size)
 
 
 def _path(digest: str) -> str:
