@@ -24,8 +24,8 @@ def nowhere(tmp_path: Path) -> Cowshed:
 
 def test_the_commands_are_those_of_the_list():
     wanted = (
-        "init info import export load save images history inspect tag rmi create ps rm rename "
-        "mount umount diff commit df prune check"
+        "init info import export load save pull push search login logout images history inspect "
+        "tag rmi create ps rm rename mount umount diff commit df prune check"
     )
     assert {name for name, entry in ENTRIES.items() if not entry.hidden} == set(wanted.split())
 

@@ -148,6 +148,13 @@ class Docker(Peer):
     def remove(self, *names: str) -> None:
         self("rmi", "--force", *(self.identity(name)[0] for name in names))
 
+    def push(self, name: str, target: str) -> None:
+        self("tag", name, target)
+        self("push", target)
+
+    def pull(self, name: str) -> None:
+        self("pull", name)
+
     @staticmethod
     def kept(tree: Tree) -> Tree:
         """Docker makes the root itself, and gives it no time."""
@@ -210,6 +217,12 @@ class Podman(Peer):
 
     def remove(self, *names: str) -> None:
         self("rmi", "--force", *names)
+
+    def push(self, name: str, target: str) -> None:
+        self("push", "--tls-verify=false", name, target)
+
+    def pull(self, name: str) -> None:
+        self("pull", "--tls-verify=false", name)
 
     @staticmethod
     def kept(tree: Tree) -> Tree:

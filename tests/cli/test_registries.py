@@ -1,0 +1,167 @@
+"""pull, push, search, login and logout, as a user has them."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cowshed
+from tests.conftest import require
+from tests.registry.servers import ANN, Served, registry
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    require("docker-registry")
+    with registry(tmp_path_factory.mktemp("plain")) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    require("docker-registry")
+    with registry(tmp_path_factory.mktemp("locked"), password=True) as served:
+        yield served
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where credentials are kept, and no configuration of the machine's."""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name == "REGISTRY_AUTH_FILE":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "empty.toml").touch()
+    monkeypatch.setenv("COWSHED_CONFIG", str(tmp_path / "empty.toml"))
+    return tmp_path
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Cowshed:
+    other = Cowshed(tmp_path / "other")
+    other.ok("init", "--backend", "vfs")
+    return other
+
+
+def test_an_image_goes_there_and_comes_back(cowshed: Cowshed, other: Cowshed, plain: Served):
+    name = f"{plain.name}/cli/base"
+    cowshed.ok("tag", "base:1", f"{name}:1")
+    told = cowshed.ok("push", f"{name}:1")
+    digest = told.removeprefix("1: digest: ").strip()
+    assert told == f"1: digest: {digest}\n" and digest.startswith("sha256:")
+    assert cowshed.ok("push", "-q", f"{name}:1") == f"{digest}\n"
+    assert other.ok("pull", f"{name}:1") == (
+        f"Digest: {digest}\nStatus: Downloaded newer image for {name}:1\n"
+    )
+    assert other.ok("pull", f"{name}:1").endswith(f"Image is up to date for {name}:1\n")
+    assert other.ok("pull", "-q", f"{name}@{digest}") == f"{digest}\n"
+    assert other.raw("export", f"{name}:1").stdout == cowshed.raw("export", "base:1").stdout
+    [image] = other.json("inspect", f"{name}@{digest}")
+    assert image["RepoDigests"] == [f"{name}@{digest}"]
+    assert image["RepoTags"] == [f"{name}:1"]
+    listed = other.lines("images", "--digests", "--no-trunc")
+    assert digest in listed[-1]
+    assert other.ok("check") == "No problems found.\n"
+
+
+def test_all_tags_go_and_come(cowshed: Cowshed, other: Cowshed, plain: Served):
+    name = f"{plain.name}/cli/many"
+    for tag in ("a", "b", "c"):
+        cowshed.ok("tag", "base:1", f"{name}:{tag}")
+    assert len(cowshed.lines("push", "--all-tags", "--compress", "zstd", "--level", "1", name)) == 3
+    assert len(set(other.lines("pull", "-a", "-q", name))) == 1
+    [image] = other.json("images", "--format", "json")
+    assert image["RepoTags"] == [f"{name}:{tag}" for tag in ("a", "b", "c")]
+
+
+def test_what_is_there_is_found(cowshed: Cowshed, plain: Served):
+    cowshed.ok("tag", "base:1", f"{plain.name}/cli/needle:1")
+    cowshed.ok("push", f"{plain.name}/cli/needle:1")
+    assert cowshed.lines("search", f"{plain.name}/needle")[1].split() == ["cli/needle", "0"]
+    [found] = cowshed.json("search", "--format", "json", f"{plain.name}/needle")
+    assert found == {"Name": "cli/needle", "Description": "", "Stars": 0, "Official": False}
+
+
+def test_a_login_is_verified_before_it_is_kept(cowshed: Cowshed, locked: Served, home: Path):
+    name = f"{locked.name}/cli/base:1"
+    cowshed.ok("tag", "base:1", name)
+    assert "wants a login" in cowshed.refused("push", name)
+    login = ("login", "-u", ANN.username, "--password-stdin", locked.name)
+    refused = cowshed.refused(*login, input=b"not it\n")
+    assert "not it" not in refused and not (home / "docker").exists()
+    assert cowshed.ok(*login, input=f"{ANN.password}\n".encode()) == "Login Succeeded\n"
+    kept = home / "docker/config.json"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert list(json.loads(kept.read_text())["auths"]) == [locked.name]
+    cowshed.ok("push", name)
+    assert "Removed" in cowshed.ok("logout", locked.name)
+    cowshed.refused("pull", name)
+    assert "Not logged in" in cowshed.ok("logout", locked.name)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("registries = 1", "registries is not a table"),
+        ("nonsense = 1", "there is no setting"),
+        ("[", "is not TOML"),
+        ('[registries."REGISTRY"]\nblocked = true', "blocked"),
+        ('[registries."REGISTRY"]\nmirrors = 3', "mirrors"),
+    ],
+)
+def test_the_configuration_is_held_to_what_it_may_say(
+    cowshed: Cowshed, plain: Served, home: Path, config: str, said: str
+):
+    (home / "empty.toml").write_text(config.replace("REGISTRY", plain.name))
+    assert said in cowshed.refused("pull", f"{plain.name}/cli/base:1")
+
+
+def test_a_mirror_is_asked_first(cowshed: Cowshed, other: Cowshed, plain: Served, home: Path):
+    cowshed.ok("tag", "base:1", f"{plain.name}/mirrored/cli/base:1")
+    cowshed.ok("push", f"{plain.name}/mirrored/cli/base:1")
+    mirror = f'[registries."registry.invalid"]\nmirrors = ["{plain.name}/mirrored"]'
+    (home / "empty.toml").write_text(mirror)
+    told = other.ok("pull", "registry.invalid/cli/base:1")
+    assert told.endswith("Downloaded newer image for registry.invalid/cli/base:1\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("pull", "127.0.0.1:1/x:1"), "not reachable"),
+        (("pull", "registry.invalid/x:1"), "not reachable"),
+        (("pull", "NAME/none:1"), "404"),
+        (("pull", "UPPER:1"), "lowercase"),
+        (("pull", "--platform", "x", "NAME/none:1"), "invalid platform"),
+        (("push", "none:1"), "no image is called none:1"),
+        (("push", "-a", "none"), "no image is called none"),
+        (("login", "NAME"), "--password-stdin"),
+        (("login", "-u", "ann", "--password-stdin", "NAME"), "empty"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    cowshed: Cowshed, plain: Served, arguments: tuple[str, ...], said: str
+):
+    named = [each.replace("NAME", plain.name) for each in arguments]
+    assert said in cowshed.refused(*named, input=b"")
+    assert cowshed.ok("check") == "No problems found.\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("push", "--compress", "xz", "base:1"),
+        ("push", "--level", "9", "base:1"),
+        ("push", "-a", "base:1"),
+        ("push", "base@sha256:" + 64 * "0"),
+        ("pull", "-a", "base:1"),
+        ("login", "--password-stdin"),
+        ("search", "--limit", "0", "x"),
+    ],
+)
+def test_wrong_usage_is_told_as_that(cowshed: Cowshed, arguments: tuple[str, ...]):
+    assert cowshed(*arguments).returncode == 2
