@@ -3,28 +3,15 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import NamedTuple
 
 import peers
-import pool
 from committing import NEW, write
-from measuring import COWSHED, Figure, cowshed, in_turns, ratio, run, seconds
+from contest import Command, Contender, against_the_quicker
+from measuring import COWSHED, Figure, cowshed, run
 from memory import peak
 
 MEMORY_BOUND = 150
-ROUNDS = 5
 NAME = "bench:1"
-
-Command = list[str]
-
-
-class Contender(NamedTuple):
-    """Commands that are measured, those that go before each round, and those that undo it."""
-
-    name: str
-    measured: list[Command]
-    before: list[Command]
-    after: list[Command]
 
 
 def loading(root: str, rootfs: str) -> Iterator[Figure]:
@@ -36,7 +23,7 @@ def loading(root: str, rootfs: str) -> Iterator[Figure]:
     cowshed(root, "rmi", NAME)
     for packed in ("none", "gzip"):
         archive, name = f"{beside}/{packed}.tar", f"load of 450 MB, layers as {packed}"
-        yield from _against_the_quicker(root, name, 0.7, _loader(root, archive), _loaders(archive))
+        yield from against_the_quicker(root, name, 0.7, _loader(root, archive), _loaders(archive))
         yield peak(f"memory of {name}", root, "load", "-i", archive, bound=MEMORY_BOUND)
         cowshed(root, "rmi", NAME)
         os.unlink(archive)
@@ -74,14 +61,14 @@ def saving(root: str, rootfs: str) -> Iterator[Figure]:
             yield Contender("docker commit", [commit], [], [[*client, "rmi", "large:1"]])
 
     name = "save of a commit of 10 files on 450 MB"
-    yield from _against_the_quicker(
+    yield from against_the_quicker(
         root, name, 0.7, _saver("cowshed", ours, few, archive), docker_save
     )
     commit = [*ours, "commit", large, "large:1"]
     ask = [*ours, "inspect", "--digests", "large:1"]
     contender = Contender("cowshed", [commit, ask], [], [[*ours, "rmi", "large:1"]])
     name = "commit and digests of 1 GB"
-    yield from _against_the_quicker(root, name, 0.5, contender, docker_commit)
+    yield from against_the_quicker(root, name, 0.5, contender, docker_commit)
     cowshed(root, "commit", few, "few:1")
     save = ["save", "-o", archive, "few:1"]
     yield peak("memory of save of 450 MB", root, *save, bound=MEMORY_BOUND)
@@ -113,38 +100,6 @@ def _loaders(archive: str) -> Callable[[ExitStack], Iterator[Contender]]:
 def _saver(name: str, client: Command, container: str, archive: str) -> Contender:
     commit, drop = [*client, "commit", container, "few:1"], [*client, "rmi", "few:1"]
     return Contender(name, [[*client, "save", "-o", archive, "few:1"]], [commit], [drop])
-
-
-def _against_the_quicker(
-    root: str,
-    name: str,
-    bound: float,
-    ours: Contender,
-    theirs: Callable[[ExitStack], Iterator[Contender]],
-) -> Iterator[Figure]:
-    """One figure, if there is a peer; the others' medians stand beside it."""
-    with ExitStack() as stack:
-        all_of_them = [ours, *theirs(stack)]
-        medians = in_turns(ROUNDS, *(_rounds(root, contender) for contender in all_of_them))
-    mine, *others = zip((contender.name for contender in all_of_them), medians, strict=True)
-    if others:
-        quickest = min(others, key=lambda other: other[1])
-        figure = ratio(f"{name} / {quickest[0]}", bound, mine, quickest)
-        slower = [f"{other} {taken:.2f} s" for other, taken in others if other != quickest[0]]
-        yield figure._replace(details="; ".join([figure.details, *slower]))
-
-
-def _rounds(root: str, contender: Contender) -> Callable[[], float]:
-    def measured() -> float:
-        for command in contender.before:
-            run(*command)
-        pool.settle(root)
-        taken = seconds(lambda: [run(*command) for command in contender.measured])
-        for command in contender.after:
-            run(*command)
-        return taken
-
-    return measured
 
 
 def _change_ten_files(tree: str) -> None:

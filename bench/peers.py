@@ -69,12 +69,20 @@ def docker(directory: str, tree: str, edit: Callable[[str], None]) -> Iterator[P
 
 
 @contextlib.contextmanager
-def podman(directory: str, tree: str, edit: Callable[[str], None]) -> Iterator[Peer]:
-    """A store of its own; there is no daemon."""
+def podman_store(directory: str) -> Iterator[list[str]]:
+    """The command line of Podman with a store of its own."""
     home = f"{directory}/podman"
     os.mkdir(home)
-    client = ["podman", f"--root={home}/root", f"--runroot={home}/run", "--storage-driver=btrfs"]
     try:
+        yield ["podman", f"--root={home}/root", f"--runroot={home}/run", "--storage-driver=btrfs"]
+    finally:
+        _remove(home)
+
+
+@contextlib.contextmanager
+def podman(directory: str, tree: str, edit: Callable[[str], None]) -> Iterator[Peer]:
+    """Its container; there is no daemon."""
+    with podman_store(directory) as client:
         _import(tree, [*client, "import", "--quiet", "-", "bench"])
         container = run(*client, "create", "--network=none", "bench", "/none").strip()
         edit(run(*client, "mount", container).strip())
@@ -82,8 +90,6 @@ def podman(directory: str, tree: str, edit: Callable[[str], None]) -> Iterator[P
         run(*client, "umount", container)
         run(*client, "rm", container)
         run(*client, "rmi", "bench")
-    finally:
-        _remove(home)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ import importing
 import listing
 import memory
 import pool
+import registries
 import rootfs
 from measuring import Figure, command_line, cowshed, report
 
@@ -72,6 +73,9 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "peers": lambda bench: diffing.against_peers(bench.store("peers")),
     "load": lambda bench: archives.loading(bench.store("load"), rootfs.archive()),
     "save": lambda bench: archives.saving(bench.store("save"), rootfs.archive()),
+    "registry": lambda bench: registries.pulling_and_pushing(
+        bench.store("registry"), rootfs.archive()
+    ),
     "commands": lambda bench: commands.medians(bench.root()),
 }
 

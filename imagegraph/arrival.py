@@ -31,6 +31,21 @@ Returns the bytes of the regular files that the layer brings, and the forms its 
 """
 
 
+def call(
+    store: "Store", image: Image, manifests: Iterable[Manifest], references: Iterable[Reference]
+) -> None:
+    """Have an image that is here known and called so; most often it is."""
+    fresh = set(manifests).difference(store.graph.manifests(image.id))
+    if fresh:
+        with store.graph.writing():
+            for manifest in fresh:
+                store.graph.add_manifest(image.id, manifest)
+    for reference in references:
+        key = reference.repository, reference.tag or "latest"
+        if store.graph.image_with_tag(*key) != image:
+            store.tag(image, reference)
+
+
 class Arrival:
     """The layers of one image on their way in; end it with `publish` or `give_up`."""
 

@@ -13,12 +13,18 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import BinaryIO
 
 from backends.errors import BackendError, CowshedError, from_os_error
-from oci import compression
-from oci.digest import Digest
-from oci.documents import Descriptor
-from oci.incoming import Part
+from imagegraph import model
+from imagegraph.model import Image
+from imagegraph.reference import Reference
+from imagegraph.store import Store
+from oci import compression, documents
+from oci.digest import Digest, chain_ids
+from oci.documents import Config, Descriptor
+from oci.errors import ArchiveError
+from oci.incoming import Incoming, Part, bring, judged
+from oci.json import MAX_SIZE
 from oci.registry.blob import BlobStream
-from oci.registry.client import Registry
+from oci.registry.client import Manifest, Registry
 
 AHEAD = 2
 """Layers that are fetched at the same time, beside the one that is applied."""
@@ -32,7 +38,52 @@ Progress = Callable[[Descriptor], Told]
 """Given each layer that is going to be fetched, the lowest first."""
 
 
-class Fetching:
+def fetch(
+    store: Store,
+    registry: Registry,
+    reference: Reference,
+    answer: Manifest,
+    names: Sequence[Reference],
+    calls: Sequence[model.Manifest],
+    progress: Progress | None,
+) -> tuple[Image, bool]:
+    """Bring in the image of a manifest, with these names; and whether it was not here before.
+
+    `calls` are what its repository calls it. Raises as oci.pulling.pull does.
+    """
+    manifest = documents.parse_manifest(f"the manifest of {reference}", answer.data)
+    document = _config(registry, reference.path, manifest.config)
+    parts = tuple(Part(str(each.digest), each.digest, each.size) for each in manifest.layers)
+    config = judged(f"the config of {reference}", document, parts)
+    form = "docker" if answer.media_type == documents.DOCKER_MANIFEST else "oci"
+    incoming = Incoming(document, config, parts, tuple(names), form, tuple(calls))
+    before = store.graph.image_with_digest(incoming.digest)
+    missing = [] if before else _missing(store, config, manifest.layers)
+    with _Fetching(store.root, registry, reference.path, missing, progress) as source:
+        image = bring(store, source, incoming)
+    with store.graph.writing():
+        for layer, part in zip(reversed(store.graph.chain(image.layer)), parts, strict=True):
+            store.graph.add_place(layer.id, part.digest or "", reference.repository)
+    return image, before is None
+
+
+def _config(registry: Registry, path: str, what: Descriptor) -> bytes:
+    if what.size > MAX_SIZE:
+        raise ArchiveError(f"the config {what.digest} has {what.size} bytes: too many")
+    with registry.blob(path, what.digest, what.size) as stream:
+        return b"".join(iter(lambda: stream.read(_PIECE) or b"", b""))
+
+
+def _missing(store: Store, config: Config, layers: Sequence[Descriptor]) -> list[Descriptor]:
+    """The layers that are not here, the lowest first."""
+    return [
+        layer
+        for layer, chain_id in zip(layers, chain_ids(config.rootfs.diff_ids), strict=True)
+        if store.graph.layer_with_chain(chain_id) is None
+    ]
+
+
+class _Fetching:
     """A Source of the layers of `repository` that are `missing`, the lowest first.
 
     `root` is where files may be made. Errors of what is fetched ahead are raised when its turn
@@ -65,7 +116,7 @@ class Fetching:
             downloads = list(self._ahead.values())
             threading.Thread(target=_fetch, args=(downloads,), daemon=True).start()
 
-    def __enter__(self) -> "Fetching":
+    def __enter__(self) -> "_Fetching":
         return self
 
     def __exit__(self, *_: object) -> None:

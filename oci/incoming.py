@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple, Protocol, cast
 
 from backends.errors import NoSpace
 from imagegraph import splits
-from imagegraph.arrival import Arrival
+from imagegraph.arrival import Arrival, call
 from imagegraph.errors import Conflict
 from imagegraph.model import Blob, Image, Manifest
 from imagegraph.reference import Reference
@@ -101,11 +101,7 @@ def bring(
     for left in reversed(range(ATTEMPTS)):
         known = store.graph.image_with_digest(incoming.digest)
         if known is not None:
-            with store.graph.writing():
-                for manifest in incoming.manifests:
-                    store.graph.add_manifest(known.id, manifest)
-            for name in incoming.names:
-                store.tag(known, name)
+            call(store, known, incoming.manifests, incoming.names)
             return known
         arrival = Arrival(store)
         try:

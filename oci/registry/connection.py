@@ -9,7 +9,7 @@ import http.client
 import io
 import socket
 import threading
-from typing import cast
+from typing import Any, cast
 
 from urllib3 import HTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -51,9 +51,11 @@ class _Plain(HTTPConnection):
 
     response_class = _Answer
 
-    def connect(self) -> None:
-        super().connect()
-        self.sock.settimeout(SENDING)
+    def send(self, data: Any) -> None:
+        # Else it is that of the last answer.
+        if self.sock is not None:
+            self.sock.settimeout(SENDING)
+        super().send(data)
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]
         late = threading.Event()
