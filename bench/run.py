@@ -73,9 +73,7 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "peers": lambda bench: diffing.against_peers(bench.store("peers")),
     "load": lambda bench: archives.loading(bench.store("load"), rootfs.archive()),
     "save": lambda bench: archives.saving(bench.store("save"), rootfs.archive()),
-    "registry": lambda bench: registries.pulling_and_pushing(
-        bench.store("registry"), rootfs.archive()
-    ),
+    "registry": lambda bench: registries.pulling_and_pushing(bench.store("pull"), rootfs.archive()),
     "commands": lambda bench: commands.medians(bench.root()),
 }
 

@@ -221,6 +221,10 @@ def logout(where: Where = DEFAULT) -> None:
         output.line(f"Removed login credentials for {where}")
     else:
         output.line(f"Not logged in to {where}")
+    if credentials.find(where) is not None:
+        output.warn(
+            f"another file still has credentials for {where}: {', '.join(credentials.files())}"
+        )
 
 
 def _fetched(bars: "Bars | None") -> "FetchProgress | None":

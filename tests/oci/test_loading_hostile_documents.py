@@ -1,16 +1,12 @@
 """Archives of images whose documents are damaged, malicious or odd, loaded into a real store."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from imagegraph.store import Store
 from oci.bundle import MAX_DOCUMENTS
 from oci.errors import ArchiveError
 from oci.json import MAX_SIZE
-from tests.conftest import require
 from tests.oci.archives import header, member, pax
 from tests.oci.bundles import (
     BETTER,
@@ -29,24 +25,6 @@ from tests.oci.bundles import (
     special,
     with_config,
 )
-from tests.oci.refusing import Refusing
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """One store for all tests, each of which leaves it empty."""
-    require("root")
-    with Store.init(str(tmp_path_factory.mktemp("hostile") / "root"), backend="vfs") as opened:
-        yield opened
-
-
-@pytest.fixture
-def hostile(store: Store, tmp_path: Path) -> Iterator[Refusing]:
-    refusing = Refusing(store, tmp_path)
-    yield refusing
-    refusing.clear()
-    refusing.works()
-
 
 # JSON that is none, or too much
 

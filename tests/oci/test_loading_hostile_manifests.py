@@ -1,14 +1,10 @@
 """Archives of images whose manifests and indexes do not fit together, loaded into a real store."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from imagegraph.store import Store
 from oci.errors import ArchiveError
-from tests.conftest import require
 from tests.oci.bundles import (
     BETTER,
     FORMS,
@@ -27,23 +23,6 @@ from tests.oci.bundles import (
     sha256,
     with_config,
 )
-from tests.oci.refusing import Refusing
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """One store for all tests, each of which leaves it empty."""
-    require("root")
-    with Store.init(str(tmp_path_factory.mktemp("hostile") / "root"), backend="vfs") as opened:
-        yield opened
-
-
-@pytest.fixture
-def hostile(store: Store, tmp_path: Path) -> Iterator[Refusing]:
-    refusing = Refusing(store, tmp_path)
-    yield refusing
-    refusing.clear()
-    refusing.works()
 
 
 def _layer_type(media_type, **fields):
