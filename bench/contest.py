@@ -24,7 +24,7 @@ class Contender(NamedTuple):
 def against_the_quicker(
     root: str,
     name: str,
-    bound: float,
+    bound: float | None,
     ours: Contender,
     theirs: Callable[[ExitStack], Iterator[Contender]],
 ) -> Iterator[Figure]:

@@ -80,7 +80,8 @@ def pulling_and_pushing(root: str, rootfs: str) -> Iterator[Figure]:
             ("pull of 450 MB in 5 gzip layers", 0.6, _cold),
             ("pull of what is here", 1.5, _again),
             ("push of 450 MB in 5 layers", 0.4, partial(_whole, wipe)),
-            ("commit and push of 10 files", 0.7, _edited),
+            ("push of a commit of 10 files on a pushed base", 0.7, _edited),
+            ("the same with the commit itself", None, _committed),
         ):
             mine, *others = [contest(client, name) for client in (ours, *theirs)]
             yield from against_the_quicker(root, figure, bound, mine, partial(_these, others))
@@ -139,6 +140,13 @@ def _edited(client: _Client, name: str) -> Contender:
     change = ["sh", "-c", _CHANGE, client.tree(container)]
     commit = [*client.command, "commit", container, f"{own}:edited"]
     return Contender(client.name, [client.to("push", f"{own}:edited")], [change, commit], [])
+
+
+def _committed(client: _Client, name: str) -> Contender:
+    """As _edited; other programs make the layer's tar when they commit, and we when we push."""
+    edited = _edited(client, name)
+    change, commit = edited.before
+    return edited._replace(measured=[commit, *edited.measured], before=[change])
 
 
 def _mount(command: Command) -> Callable[[str], str]:

@@ -232,7 +232,7 @@ def _fetched(bars: "Bars | None") -> "FetchProgress | None":
 
 
 def _sent(bars: "Bars | None") -> "SendProgress | None":
-    return None if bars is None else lambda layer: bars(layer.id[:12], None)
+    return None if bars is None else lambda layer, size: bars(layer.id[:12], size)
 
 
 def _registry(

@@ -21,7 +21,7 @@ from imagegraph.store import Store
 from oci import compression, documents
 from oci.digest import Digest, digest
 from oci.documents import OCI_CONFIG, OCI_MANIFEST, Descriptor
-from oci.identity import PLAIN, described, identify, write_tar
+from oci.identity import PLAIN, described, identify, plain, write_tar
 from oci.registry.client import Registry
 
 AT_ONCE = 3
@@ -32,8 +32,8 @@ _PIECE = 1 << 20
 Told = Callable[[int], None]
 """Told how many bytes of a layer's tar were sent since it was last called; by any thread."""
 
-Progress = Callable[[Layer], Told]
-"""Given each layer that is sent."""
+Progress = Callable[[Layer, int], Told]
+"""Given each layer that is sent, and the bytes of its tar."""
 
 
 class Packed(NamedTuple):
@@ -44,9 +44,13 @@ class Packed(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """A layer, the forms its tar is known in, those wanted first, and where each was seen."""
+    """A layer, the forms its tar is known in, those wanted first, and where each was seen.
+
+    `size` is that of the tar, in bytes.
+    """
 
     layer: Layer
+    size: int
     blobs: Sequence[Blob]
     places: dict[str, list[Reference]]
 
@@ -113,7 +117,7 @@ def _known(store: Store, layer: Layer, wanted: Sequence[str]) -> _Known:
         blob.digest: [in_repository(name) for name in store.graph.places(blob.digest)]
         for blob in listed
     }
-    return _Known(layer, listed, places)
+    return _Known(layer, plain(store, layer).size, listed, places)
 
 
 class _Pushing:
@@ -154,7 +158,7 @@ class _Pushing:
         return None
 
     def _sent(self, known: _Known) -> Blob:
-        tell = self._progress(known.layer) if self._progress else _say_nothing
+        tell = self._progress(known.layer, known.size) if self._progress else _say_nothing
         for blob in known.blobs:
             if blob.compression == PLAIN or blob.compressor == self._compressor:
                 content = partial(self._content, known.layer, blob.compression, tell)
