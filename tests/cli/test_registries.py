@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cowshed
+from tests.cli.conftest import ON_ZFS, Cowshed
 from tests.conftest import require
 from tests.registry.servers import ANN, Served, registry
 
@@ -47,8 +47,12 @@ def other(tmp_path: Path) -> Cowshed:
     return other
 
 
-def test_an_image_goes_there_and_comes_back(cowshed: Cowshed, other: Cowshed, plain: Served):
-    name = f"{plain.name}/cli/base"
+@pytest.mark.parametrize("where", ["cowshed", "on_btrfs", ON_ZFS])
+def test_an_image_goes_there_and_comes_back(
+    request: pytest.FixtureRequest, where: str, other: Cowshed, plain: Served
+):
+    cowshed: Cowshed = request.getfixturevalue(where)
+    name = f"{plain.name}/cli/{where}"
     cowshed.ok("tag", "base:1", f"{name}:1")
     told = cowshed.ok("push", f"{name}:1")
     digest = told.removeprefix("1: digest: ").strip()
@@ -65,7 +69,10 @@ def test_an_image_goes_there_and_comes_back(cowshed: Cowshed, other: Cowshed, pl
     assert image["RepoTags"] == [f"{name}:1"]
     listed = other.lines("images", "--digests", "--no-trunc")
     assert digest in listed[-1]
-    assert other.ok("check") == "No problems found.\n"
+    cowshed.ok("rmi", "-f", "base:1", f"{name}:1")
+    assert "Downloaded newer image" in cowshed.ok("pull", f"{name}:1")
+    assert other.raw("export", f"{name}:1").stdout == cowshed.raw("export", f"{name}:1").stdout
+    assert cowshed.ok("check") == other.ok("check") == "No problems found.\n"
 
 
 def test_all_tags_go_and_come(cowshed: Cowshed, other: Cowshed, plain: Served):
