@@ -155,23 +155,22 @@ def _mount(command: Command) -> Callable[[str], str]:
 
 def _five_layers(root: str, rootfs: str, name: str) -> None:
     """The tar as an image of LAYERS layers of about the same size."""
-    size = os.path.getsize(rootfs) // LAYERS
-    container = None
+    size, part = os.path.getsize(rootfs) // LAYERS, f"{root}-part.tar"
     with tarfile.open(rootfs) as whole:
         members = iter(whole)
         for number in range(LAYERS):
-            part = f"{root}-part.tar"
             with tarfile.open(part, "w", format=tarfile.PAX_FORMAT) as out:
                 for member in members:
                     out.addfile(member, whole.extractfile(member) if member.isreg() else None)
                     if number + 1 < LAYERS and out.offset >= size:
                         break
-            if container is None:
+            if number == 0:
                 cowshed(root, "import", part, name)
-                container = cowshed(root, "create", name)
                 continue
+            container = cowshed(root, "create", name)
             tree = cowshed(root, "mount", container)
             run("tar", "-C", tree, "--numeric-owner", "-xpf", part)
             cowshed(root, "umount", container)
             cowshed(root, "commit", container, name)
+            cowshed(root, "rm", container)
     os.unlink(part)
