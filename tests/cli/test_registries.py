@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 
 from tests.cli.conftest import ON_ZFS, Cowshed
 from tests.conftest import require
-from tests.registry.servers import ANN, Served, registry
+from tests.registry.servers import ANN, Answer, Asked, FaultProxy, Served, registry
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +175,40 @@ def test_a_mistake_is_told_in_one_line(
 )
 def test_wrong_usage_is_told_as_that(cowshed: Cowshed, arguments: tuple[str, ...]):
     assert cowshed(*arguments).returncode == 2
+
+
+@pytest.mark.parametrize("slow", ["the lowest layer", "the others"])
+def test_an_interrupted_pull_ends_at_once_and_leaves_nothing(
+    cowshed: Cowshed, other: Cowshed, plain: Served, slow: str
+):
+    name = "base:1"
+    for number in range(4):
+        cowshed.ok("create", "--name", f"web{number}", name)
+        cowshed.write(f"web{number}", f"/new-{number}", "x" * 1000)
+        name = f"{plain.name}/cli/grown:1"
+        cowshed.ok("commit", f"web{number}", name)
+    cowshed.ok("push", name)
+    came: list[str] = []
+
+    def behave(asked: Asked) -> Answer:
+        if asked.is_blob():
+            came.append(asked.path)
+            # The first blob is the config; the next is the lowest layer.
+            if len(came) > 1 and (len(came) == 2) == (slow == "the lowest layer"):
+                time.sleep(4)
+        return asked.forward()
+
+    with FaultProxy(plain.name) as proxy:
+        proxy.behave = behave
+        pulling = other.start(
+            "pull", f"{proxy.name}/cli/grown:1", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        time.sleep(1.5)
+        before = time.monotonic()
+        pulling.send_signal(signal.SIGINT)
+        out, err = pulling.communicate(timeout=30)
+        assert time.monotonic() - before < 2
+    assert (pulling.returncode, out) == (130, b"")
+    assert b"Traceback" not in err
+    assert other.lines("images", "-aq") == []
+    assert other.ok("check") == "No problems found.\n"
