@@ -159,7 +159,7 @@ def images(
             form,
             columns,
             _HEADINGS,
-            _image_rows(store, pairs, no_trunc, history),
+            _image_rows(store, pairs, no_trunc, history, digests or "{{" in form),
             _image_documents(store, pairs, history),
             heading=not noheading,
         )
@@ -178,11 +178,11 @@ def _sorted(pairs: list[Pair], key: str) -> list[Pair]:
 
 
 def _image_rows(
-    store: "Store", pairs: Iterable[Pair], no_trunc: bool, history: bool
+    store: "Store", pairs: Iterable[Pair], no_trunc: bool, history: bool, digests: bool
 ) -> Iterator[formats.Row]:
     from imagegraph.times import human_age
 
-    now, known = time.time_ns(), store.graph.repository_digests()
+    now, known = time.time_ns(), store.graph.repository_digests() if digests else {}
     for summary, tag in pairs:
         image = summary.image
         yield {

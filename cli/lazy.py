@@ -151,8 +151,7 @@ class PlainCommand(TyperCommand):
 
 
 _NOT_YET = (
-    "attach build cp exec kill login logout logs pause port pull push restart run search"
-    " start stats stop top unpause update wait"
+    "attach build cp exec kill logs pause port restart run start stats stop top unpause update wait"
 )
 _RENAMED = {
     "system df": "df",
@@ -173,7 +172,9 @@ _RENAMED = {
     "volume prune": "prune",
     **{
         f"image {name}": name
-        for name in "export history import inspect load mount save tag umount".split()
+        for name in (
+            "export history import inspect load mount pull push save search tag umount"
+        ).split()
     },
     **{
         f"container {name}": name

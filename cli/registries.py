@@ -1,5 +1,6 @@
 """The commands pull, push, search, login and logout."""
 
+import contextlib
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
@@ -56,18 +57,19 @@ def pull(
     from oci.pulling import pull as bring
 
     progress.check(kind)
-    wanted = parse_platform(platform) if platform is not None else None
+    own = parse_platform(platform) if platform is not None else None
     reference = parse(name)
     if every and (reference.tag or reference.digest):
         raise typer.BadParameter("give the repository without a tag", param_hint="--all-tags")
     with opened(ctx) as store, _registry(reference.domain, verify) as registry:
-        tags = list(registry.tags(reference.path)) if every else [None]
-        for tag in tags:
-            one = reference._replace(tag=tag) if tag is not None else reference
-            one = one.with_default_tag()
+        wanted = [reference.with_default_tag()]
+        if every:
+            # Parsed, as the registry may call anything a tag.
+            wanted = [parse(f"{reference}:{tag}") for tag in registry.tags(reference.path)]
+        for one in wanted:
             with progress.several("none" if quiet else kind, f"Pulling {one}") as bars:
                 tell = _fetched(bars)
-                pulled = bring(store, registry, one, platform=wanted, progress=tell)
+                pulled = bring(store, registry, one, platform=own, progress=tell)
             if quiet:
                 output.line(pulled.digest)
                 continue
@@ -241,9 +243,16 @@ def _registry(
     find: "Callable[[str, str], Credentials | None] | None" = None,
 ) -> "Registry":
     from cli.configuration import registries
+    from imagegraph.errors import InvalidReference
+    from imagegraph.reference import parse
     from oci import credentials
     from oci.registry.client import Registry
 
+    domain = None
+    with contextlib.suppress(InvalidReference):
+        domain = parse(f"{name}/any").domain
+    if domain != name:
+        raise CowshedError(f"{name} is no registry: write HOST[:PORT], e.g. localhost:5000")
     known = registries()
     if not verify:
         known = known.allowing(name)

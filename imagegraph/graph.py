@@ -90,8 +90,11 @@ class Graph(Database):
         return [Blob(*row) for row in self._rows(statement, layer)]
 
     def add_place(self, layer: str, digest: str, repository: str) -> None:
-        """A repository has this form of the layer's tar."""
-        self._rows("INSERT OR IGNORE INTO places VALUES (?, ?, ?)", layer, digest, repository)
+        """A repository has this form of the layer's tar; nothing if the layer is gone."""
+        statement = """
+            INSERT OR IGNORE INTO places SELECT ?1, ?2, ?3
+            WHERE EXISTS (SELECT 1 FROM layers WHERE id = ?1)"""
+        self._rows(statement, layer, digest, repository)
 
     def places(self, digest: str) -> list[str]:
         """The repositories that had this form of a layer's tar, in order."""
@@ -209,7 +212,11 @@ class Graph(Database):
     # What registries call images
 
     def add_manifest(self, image: str, manifest: Manifest) -> None:
-        self._rows("INSERT OR REPLACE INTO manifests VALUES (?, ?, ?, ?, ?)", image, *manifest)
+        """A repository calls the image so; nothing if the image is gone."""
+        statement = """
+            INSERT OR REPLACE INTO manifests SELECT ?1, ?2, ?3, ?4, ?5
+            WHERE EXISTS (SELECT 1 FROM images WHERE id = ?1)"""
+        self._rows(statement, image, *manifest)
 
     def manifests(self, image: str) -> list[Manifest]:
         statement = """

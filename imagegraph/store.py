@@ -387,7 +387,8 @@ class Store:
         kinds = (CONTAINERS,) if table == "containers" else (STAGING, LAYERS)
         for kind in kinds:
             self.backend.remove(Volume(kind, id))
-        splits.drop(self.root, id)
+        if table == "layers":
+            splits.drop(self.root, id)
         with self.graph.writing():
             self.graph.drop(table, id)
 

@@ -62,7 +62,8 @@ def fetch(
     with _Fetching(store.root, registry, reference.path, missing, progress) as source:
         image = bring(store, source, incoming)
     with store.graph.writing():
-        for layer, part in zip(reversed(store.graph.chain(image.layer)), parts, strict=True):
+        # There are no layers any more where somebody has removed the image meanwhile.
+        for layer, part in zip(reversed(store.graph.chain(image.layer)), parts, strict=False):
             store.graph.add_place(layer.id, part.digest or "", reference.repository)
     return image, before is None
 
@@ -180,12 +181,13 @@ class _Download(io.RawIOBase):
 
     def run(self) -> None:
         """Fetch all of it; what goes wrong is told to the one who reads."""
-        error: CowshedError | None = BackendError("the thread that fetches the layer died")
+        error: CowshedError | None = BackendError("the layer was not fetched to its end")
         try:
             with self._stream, tempfile.TemporaryFile(dir=self._directory, buffering=0) as file:
                 self._file = os.fdopen(os.dup(file.fileno()), "rb", buffering=0)
                 self._copy(file.fileno())
-            error = None
+            if not self._is_stopped:
+                error = None
         except CowshedError as known:
             error = known
         except OSError as failed:

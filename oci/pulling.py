@@ -14,6 +14,7 @@ from oci import documents
 from oci.digest import Digest
 from oci.documents import INDEXES, MANIFESTS, Platform
 from oci.errors import ArchiveError
+from oci.json import quoted
 from oci.platforms import pick
 from oci.registry.client import Manifest as Answer
 from oci.registry.client import Registry
@@ -40,9 +41,9 @@ def pull(
 ) -> Pulled:
     """Bring in the image that the registry has for `reference`, a tag (default latest) or digest.
 
-    It gets the tag, if it was asked for by one. Of an index the image for `platform` is taken, this
-    machine's if None. Raises RegistryError, ArchiveError, BackendError and StoreError; nothing is
-    left behind then.
+    It gets the tag, unless it was asked for by its digest. Of an index the image for `platform` is
+    taken, this machine's if None. Raises RegistryError, ArchiveError, BackendError and StoreError;
+    nothing is left behind then.
     """
     reference = reference.with_default_tag()
     path, repository = reference.path, reference.repository
@@ -54,7 +55,7 @@ def pull(
         for each in answers
     )
     known = store.graph.image_with_manifest(repository, own.digest)
-    names = (reference._replace(digest=None),) if reference.tag else ()
+    names = () if reference.digest else (reference,)
     if known is not None:
         call(store, known, calls, names)
         return Pulled(known, top.digest, new=False)
@@ -76,4 +77,9 @@ def _resolved(
         index = documents.parse_index(f"the index {answers[-1].digest}", answers[-1].data)
         one = pick(index.manifests, platform)
         answers.append(registry.manifest(path, one.digest, MANIFESTS | INDEXES))
-    return answers[-1], answers
+    own = answers[-1]
+    if own.media_type not in MANIFESTS:
+        raise ArchiveError(
+            f"{own.digest} is no image: its registry gives its type as {quoted(own.media_type)}"
+        )
+    return own, answers

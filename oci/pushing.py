@@ -9,9 +9,10 @@ between. What comes out of a compressor here is the same whenever and wherever i
 import io
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from queue import SimpleQueue
 from typing import BinaryIO, NamedTuple, cast
 
 from backends.errors import BackendError, CowshedError
@@ -77,8 +78,7 @@ def push(
         for number, layer in enumerate(chain)
     ]
     pushing = _Pushing(store, registry, reference, packed, progress)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        sent = list(pool.map(pushing.layer, known))
+    sent = pushing.layers(known)
     config = documents.descriptor(image.config, OCI_CONFIG)
     if not registry.has_blob(reference.path, config.digest):
         whole = partial(_opened_at, lambda: io.BytesIO(image.config))
@@ -134,9 +134,44 @@ class _Pushing:
         self._store, self._registry, self._target = store, registry, target
         self._packed, self._progress = packed, progress
         self._compressor = compression.compressor(packed.kind, packed.level)
+        self._is_stopped = False
 
-    def layer(self, known: _Known) -> Blob:
-        """Have the layer in the registry; the form that it has there."""
+    def layers(self, known: Sequence[_Known]) -> list[Blob]:
+        """Have the layers in the registry; the forms that they have there.
+
+        The first error, or an interrupt, is raised at once; threads that wait for the registry
+        then do not hold up the end of the program.
+        """
+        todo = deque(enumerate(known))
+        done: SimpleQueue[tuple[int, Blob | BaseException]] = SimpleQueue()
+
+        def work() -> None:
+            while True:
+                try:
+                    number, one = todo.popleft()
+                except IndexError:
+                    return
+                try:
+                    done.put((number, self._layer(one)))
+                except BaseException as error:  # noqa: BLE001 - raised by who waits for it
+                    done.put((number, error))
+
+        for _ in range(min(AT_ONCE, len(known))):
+            threading.Thread(target=work, daemon=True).start()
+        found: dict[int, Blob] = {}
+        try:
+            while len(found) < len(known):
+                number, outcome = done.get()
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                found[number] = outcome
+        except BaseException:
+            self._is_stopped = True
+            todo.clear()
+            raise
+        return [found[number] for number in range(len(known))]
+
+    def _layer(self, known: _Known) -> Blob:
         blob = self._there(known) or self._mounted(known)
         return blob or self._sent(known)
 
@@ -173,17 +208,20 @@ class _Pushing:
         """The layer's tar, compressed, as a stream."""
 
         def produce(write: Callable[[bytes | memoryview], object]) -> None:
-            if kind == PLAIN:
-                write_tar(self._store, layer, write)
-                return
-            packing = compression.Packing(kind, write, self._packed.level)
+            packing = (
+                None if kind == PLAIN else compression.Packing(kind, write, self._packed.level)
+            )
+            take = packing.write if packing else write
 
             def counted(data: bytes | memoryview) -> None:
-                packing.write(data)
+                if self._is_stopped:
+                    raise BackendError("the push was broken off")
+                take(data)
                 tell(len(data))
 
             write_tar(self._store, layer, counted)
-            packing.end()
+            if packing:
+                packing.end()
 
         return cast(BinaryIO, io.BufferedReader(_Produced(produce), _PIECE))
 

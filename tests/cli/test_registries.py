@@ -88,6 +88,52 @@ def test_all_tags_go_and_come(cowshed: Cowshed, other: Cowshed, plain: Served):
     assert image["RepoTags"] == [f"{name}:{tag}" for tag in ("a", "b", "c")]
 
 
+def test_what_the_registry_calls_a_tag_is_not_trusted(
+    cowshed: Cowshed, other: Cowshed, plain: Served
+):
+    name = f"{plain.name}/cli/hostile"
+    cowshed.ok("tag", "base:1", f"{name}:1")
+    cowshed.ok("push", f"{name}:1")
+    with FaultProxy(plain.name) as proxy:
+        proxy.behave = lambda asked: (
+            Answer(200, {}, b'{"tags": ["1", "../../x@y"]}')
+            if asked.path.partition("?")[0].endswith("/tags/list")
+            else asked.forward()
+        )
+        assert "../../x" in other.refused("pull", "-a", f"{proxy.name}/cli/hostile")
+    assert other.lines("images", "-aq") == []
+
+
+def test_a_tag_beside_a_digest_is_not_given(cowshed: Cowshed, other: Cowshed, plain: Served):
+    name = f"{plain.name}/cli/both"
+    cowshed.ok("tag", "base:1", f"{name}:1")
+    digest = cowshed.ok("push", "-q", f"{name}:1").strip()
+    other.ok("pull", f"{name}:other@{digest}")
+    [image] = other.json("inspect", f"{name}@{digest}")
+    assert (image["RepoTags"], image["RepoDigests"]) == ([], [f"{name}@{digest}"])
+
+
+def test_an_interrupted_push_ends_at_once(cowshed: Cowshed, plain: Served):
+    def behave(asked: Asked) -> Answer:
+        if asked.method in ("PATCH", "PUT"):
+            time.sleep(4)
+        return asked.forward()
+
+    with FaultProxy(plain.name) as proxy:
+        proxy.behave = behave
+        name = f"{proxy.name}/cli/slow:1"
+        cowshed.ok("tag", "base:1", name)
+        pushing = cowshed.start("push", name, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        time.sleep(1.5)
+        before = time.monotonic()
+        pushing.send_signal(signal.SIGINT)
+        out, err = pushing.communicate(timeout=30)
+        assert time.monotonic() - before < 2
+    assert (pushing.returncode, out) == (130, b"")
+    assert b"Traceback" not in err
+    assert cowshed.ok("check") == "No problems found.\n"
+
+
 def test_what_is_there_is_found(cowshed: Cowshed, plain: Served):
     cowshed.ok("tag", "base:1", f"{plain.name}/cli/needle:1")
     cowshed.ok("push", f"{plain.name}/cli/needle:1")
@@ -150,6 +196,8 @@ def test_a_mirror_is_asked_first(cowshed: Cowshed, other: Cowshed, plain: Served
         (("push", "none:1"), "no image is called none:1"),
         (("push", "-a", "none"), "no image is called none"),
         (("login", "NAME"), "--password-stdin"),
+        (("login", "-u", "ann", "--password-stdin", "http://NAME/v2/"), "is no registry"),
+        (("login", "-u", "ann", "--password-stdin", "name"), "is no registry"),
         (("login", "-u", "ann", "--password-stdin", "NAME"), "empty"),
     ],
 )
@@ -157,7 +205,8 @@ def test_a_mistake_is_told_in_one_line(
     cowshed: Cowshed, plain: Served, arguments: tuple[str, ...], said: str
 ):
     named = [each.replace("NAME", plain.name) for each in arguments]
-    assert said in cowshed.refused(*named, input=b"")
+    typed = b"secret\n" if said == "is no registry" else b""
+    assert said in cowshed.refused(*named, input=typed)
     assert cowshed.ok("check") == "No problems found.\n"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from backends.errors import CowshedError
 from imagegraph.check import check
-from imagegraph.model import Image
+from imagegraph.model import Image, Manifest
 from imagegraph.reference import Reference, parse
 from imagegraph.store import Store
 from oci.documents import (
@@ -197,6 +197,46 @@ def test_eight_that_pull_at_once_apply_each_layer_once(
 def damaged(asked: Asked) -> Answer:
     answer = asked.forward()
     return answer._replace(body=answer.body[:-1] + b"!") if asked.is_blob() else answer
+
+
+def a_page(asked: Asked) -> Answer:
+    return asked.forward().holding(Content_Type="text/html")
+
+
+def test_what_its_registry_calls_no_image_is_none(
+    here: Store,
+    there: Store,
+    image: Image,
+    plain: Served,
+    proxy: FaultProxy,
+    connect: Callable[..., Registry],
+    name: str,
+) -> None:
+    with Registry(plain.name) as registry:
+        push(here, registry, image, to(plain, name))
+    proxy.behave = lambda asked: a_page(asked) if "/manifests/" in asked.path else asked.forward()
+    with pytest.raises(CowshedError, match="text/html"):
+        pull(there, connect(proxy.name), to(proxy, name))
+    assert_nothing_came(there)
+
+
+def test_an_image_that_is_removed_while_it_is_pushed_or_pulled_is_no_harm(
+    here: Store, there: Store, image: Image, plain: Served, name: str
+) -> None:
+    with Registry(plain.name) as registry:
+        put_manifest = registry.put_manifest
+
+        def removing(*arguments: str) -> str:
+            here.remove_image("grown:1")
+            return put_manifest(*arguments)
+
+        registry.put_manifest = removing
+        push(here, registry, image, to(plain, name))
+        with there.graph.writing():
+            there.graph.add_manifest("0" * 64, Manifest("a/b", "sha256:1", "x", None))
+            there.graph.add_place("0" * 64, "sha256:1", "a/b")
+        assert there.graph.repository_digests() == {} and there.graph.places("sha256:1") == []
+    assert check(here) == []
 
 
 def missing(asked: Asked) -> Answer:
