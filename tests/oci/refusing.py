@@ -1,5 +1,6 @@
 """A store into which hostile archives are loaded, and what must be true of it afterwards."""
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -31,14 +32,14 @@ class Refusing:
         source = archive
         if not isinstance(source, Path):
             source = written(source, self.beside / "archive")
-        descriptors = len(os.listdir("/proc/self/fd"))
+        before = self._open_files()
         with pytest.raises(kind) as caught:
             load(self.store, str(source))
         message = str(caught.value)
         assert message.isprintable() and 20 < len(message) < 1000, message
         del caught
         self.is_empty()
-        assert len(os.listdir("/proc/self/fd")) == descriptors
+        assert self._open_files() == before
         return message
 
     def take(self, archive: Mapping[str, bytes | Block] | Path) -> dict[str, bytes]:
@@ -54,6 +55,18 @@ class Refusing:
         self.store.remove_image(loaded.image.id, force=True)
         self.is_empty()
         return files
+
+    def _open_files(self) -> list[str]:
+        """The files in the store and beside it that this process has open.
+
+        Not all that it has open: threads and garbage of other tests may be about.
+        """
+        found = []
+        for number in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.readlink(f"/proc/self/fd/{number}"))
+        own = (self.store.root, str(self.beside))
+        return sorted(name for name in found if name.startswith(own))
 
     def is_empty(self) -> None:
         """No image, no row, no volume, no file: as if nothing had ever been loaded."""
