@@ -94,7 +94,7 @@ def diff(
 
 
 def _totals(compared: "Compared", form: str) -> None:
-    from cli.images import size_text
+    from cli.formats import size_text
     from imagegraph.differences import totals
 
     found = totals(compared)

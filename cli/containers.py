@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import completion, formats, output
-from cli.images import Format, NoTrunc, size_text
+from cli.formats import Format, NoTrunc, size_text
 from cli.session import each, opened
 
 if TYPE_CHECKING:

@@ -1,13 +1,26 @@
-"""The value of --format: table, json, or a Go template for each row, perhaps after `table `."""
+"""What listings share: their options, and how they are printed.
+
+--format is table, json, or a Go template for each row, perhaps after `table `.
+"""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from cli import output
 from cli.template import Template, bad_format
 
+NONE = "<none>"
+UNKNOWN = "N/A"
+
 Row = Mapping[str, Any]
+
+Format = Annotated[
+    str, typer.Option("--format", metavar="FORMAT", help="table, json, or a template: '{{.ID}}'.")
+]
+NoTrunc = Annotated[bool, typer.Option("--no-trunc", help="Print everything in full length.")]
 
 
 def check(form: str, fields: Iterable[str] | None = None) -> frozenset[str]:
@@ -67,3 +80,9 @@ def _by_template(
 def one(template: Template, data: Row) -> None:
     """Print one thing by a template; control characters reach a pipe, but no terminal."""
     output.line(template.render(data, output.printable if sys.stdout.isatty() else str))
+
+
+def size_text(size: int | None) -> str:
+    from imagegraph.sizes import human_size
+
+    return UNKNOWN if size is None else human_size(size)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import completion, formats, output
+from cli.formats import NONE, UNKNOWN, Format, NoTrunc, size_text
 from cli.session import each, opened
 
 if TYPE_CHECKING:
@@ -14,9 +15,7 @@ if TYPE_CHECKING:
     from imagegraph.reference import Reference
     from imagegraph.store import Store
 
-NONE = "<none>"
 MISSING = "<missing>"
-UNKNOWN = "N/A"
 
 _FILTERS = ("dangling", "label", "reference", "before", "since", "until")
 _SORTS = ("created", "id", "repository", "size", "tag")
@@ -46,20 +45,9 @@ _COMMAND_WIDTH = 45
 
 Pair = tuple["ImageSummary", "Reference | None"]
 
-Format = Annotated[
-    str, typer.Option("--format", metavar="FORMAT", help="table, json, or a template: '{{.ID}}'.")
-]
-NoTrunc = Annotated[bool, typer.Option("--no-trunc", help="Print everything in full length.")]
-
 
 def image_id(id: str, no_trunc: bool) -> str:
     return f"sha256:{id}" if no_trunc else id[:12]
-
-
-def size_text(size: int | None) -> str:
-    from imagegraph.sizes import human_size
-
-    return UNKNOWN if size is None else human_size(size)
 
 
 def images(

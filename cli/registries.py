@@ -9,7 +9,7 @@ import typer
 
 from backends.errors import CowshedError
 from cli import completion, output, progress
-from cli.images import Format
+from cli.formats import Format
 from cli.session import opened
 from cli.transfer import Kind
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import output
-from cli.images import Format, size_text
+from cli.formats import Format, size_text
 from cli.session import known_backend, opened, option, root_of, session
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from cli import output
-from cli.images import NONE, size_text
+from cli.formats import NONE, size_text
 
 if TYPE_CHECKING:
     from imagegraph.model import Image, Layer

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from cli import formats, output
-from cli.images import NONE, Format, size_text
+from cli.formats import NONE, Format, size_text
 from cli.session import opened
 
 if TYPE_CHECKING:

@@ -62,7 +62,9 @@ def _half_done(store: "Store", repair: bool) -> Iterator[Problem]:
     ended = {removed.name for removed in store.reap()} if repair else set()
     for table, id, state, owner in left:
         what = f"left {state} by a process that died"
-        if owner is None:
+        if state == "ready":
+            what = "left by a pull or load that was broken off, for the next to go on from"
+        elif owner is None:
             what = "its removal was put off because it was in use"
         yield Problem(f"{table}/{id}", what, "end it", id in ended)
 

@@ -3,7 +3,8 @@
 Its config is known and judged; its layers are still to be had. A layer whose chain ID is here
 already is not looked at; another goes into a clone of the layer below, is held against its digests,
 and is then sealed. The image is seen when all of it is there, and when something is wrong with it
-nothing of it stays.
+nothing of it stays. When the program is interrupted, the layers that are whole wait, unseen, for
+the next attempt.
 """
 
 import hashlib
@@ -106,7 +107,9 @@ def bring(
         arrival = Arrival(store)
         try:
             return _arrive(arrival, store, source, incoming, progress or _say_nothing)
-        except BaseException as error:
+        # Not what interrupts the program: the layers that are applied then are there for who
+        # brings the image next, until `reap` ends them.
+        except Exception as error:
             arrival.give_up()
             if not isinstance(error, Conflict) or not left:
                 raise

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -226,8 +227,19 @@ def test_wrong_usage_is_told_as_that(cowshed: Cowshed, arguments: tuple[str, ...
     assert cowshed(*arguments).returncode == 2
 
 
+def _blobs(served: Served, path: str, tag: str) -> list[str]:
+    """The digests of an image's config and of its layers, the lowest first."""
+    accept = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+    request = urllib.request.Request(
+        f"http://{served.name}/v2/{path}/manifests/{tag}", None, accept
+    )
+    with urllib.request.urlopen(request) as answer:
+        manifest = json.load(answer)
+    return [each["digest"] for each in (manifest["config"], *manifest["layers"])]
+
+
 @pytest.mark.parametrize("slow", ["the lowest layer", "the others"])
-def test_an_interrupted_pull_ends_at_once_and_leaves_nothing(
+def test_an_interrupted_pull_ends_at_once_and_is_gone_on_with(
     cowshed: Cowshed, other: Cowshed, plain: Served, slow: str
 ):
     name = "base:1"
@@ -237,14 +249,18 @@ def test_an_interrupted_pull_ends_at_once_and_leaves_nothing(
         name = f"{plain.name}/cli/grown:1"
         cowshed.ok("commit", f"web{number}", name)
     cowshed.ok("push", name)
+    config, lowest, *_ = _blobs(plain, "cli/grown", "1")
     came: list[str] = []
 
     def behave(asked: Asked) -> Answer:
-        if asked.is_blob():
-            came.append(asked.path)
-            # The first blob is the config; the next is the lowest layer.
-            if len(came) > 1 and (len(came) == 2) == (slow == "the lowest layer"):
+        if asked.is_blob() and config not in asked.path:
+            is_lowest = lowest in asked.path
+            if is_lowest == (slow == "the lowest layer"):
                 time.sleep(4)
+        return asked.forward()
+
+    def count(asked: Asked) -> Answer:
+        came.append(asked.path)
         return asked.forward()
 
     with FaultProxy(plain.name) as proxy:
@@ -257,7 +273,37 @@ def test_an_interrupted_pull_ends_at_once_and_leaves_nothing(
         pulling.send_signal(signal.SIGINT)
         out, err = pulling.communicate(timeout=30)
         assert time.monotonic() - before < 2
-    assert (pulling.returncode, out) == (130, b"")
-    assert b"Traceback" not in err
-    assert other.lines("images", "-aq") == []
+        assert (pulling.returncode, out) == (130, b"")
+        assert b"Traceback" not in err
+        assert other.lines("images", "-aq") == []
+        proxy.behave = count
+        other.ok("pull", f"{proxy.name}/cli/grown:1")
+    assert any(lowest in path for path in came) == (slow == "the lowest layer")
+    assert other.ok("check") == "No problems found.\n"
+
+
+def test_what_an_interrupted_pull_leaves_is_named_and_ended(
+    cowshed: Cowshed, other: Cowshed, plain: Served
+):
+    cowshed.ok("create", "--name", "web", "base:1")
+    cowshed.write("web", "/new", "x")
+    cowshed.ok("commit", "web", f"{plain.name}/cli/two:1")
+    cowshed.ok("push", f"{plain.name}/cli/two:1")
+    *_, highest = _blobs(plain, "cli/two", "1")
+
+    def behave(asked: Asked) -> Answer:
+        if highest in asked.path:
+            time.sleep(4)
+        return asked.forward()
+
+    with FaultProxy(plain.name) as proxy:
+        proxy.behave = behave
+        pulling = other.start("pull", f"{proxy.name}/cli/two:1", stderr=subprocess.DEVNULL)
+        time.sleep(1.5)
+        pulling.send_signal(signal.SIGINT)
+        assert pulling.wait(30) == 130
+    problems = other.raw("check")
+    assert problems.returncode == 1
+    assert b"broken off" in problems.stdout
+    other.ok("check", "--repair")
     assert other.ok("check") == "No problems found.\n"

@@ -188,7 +188,10 @@ def test_what_a_process_that_was_killed_brought_is_ended_by_the_next(store: Stor
     assert killed.returncode == -9
     assert sorted(store.graph.known("layers").values()) == ["creating", "ready", "ready"]
     problems = [problem.what for problem in check(store)]
-    assert problems.count("left ready by a process that died") == 1
+    assert (
+        problems.count("left by a pull or load that was broken off, for the next to go on from")
+        == 1
+    )
     check(store, repair=True)
     assert check(store) == []
     assert list(store.graph.known("layers")) == [kept.layer]
