@@ -8,10 +8,11 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from imagegraph.database import Database
 from imagegraph.errors import Ambiguous
 from imagegraph.model import Blob, Container, Image, Layer, Manifest
+from imagegraph.mount_point_rows import MountPointRows
 from imagegraph.reference import Reference, in_repository
+from imagegraph.volume_rows import VolumeRows
 
 REMEMBERED = 10_000
 """Removed ids that are kept: more than go between two commits of a filesystem."""
@@ -22,7 +23,7 @@ _LET_GO = ", parent = NULL, chain_id = NULL"
 _CONTAINER = "id, name, image, created, size, options"
 
 
-class Graph(Database):
+class Graph(MountPointRows, VolumeRows):
     """What a store's database says."""
 
     # Layers

@@ -94,6 +94,31 @@ MIGRATIONS = (
         PRIMARY KEY (layer, digest, repository)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE mount_points (
+        container TEXT NOT NULL REFERENCES containers (id) ON DELETE CASCADE,
+        path BLOB NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('directory', 'file')),
+        PRIMARY KEY (container, path)
+    ) WITHOUT ROWID;
+    CREATE TABLE volumes (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        anonymous INTEGER NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'removing')),
+        owner INTEGER,
+        created INTEGER NOT NULL,
+        labels TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX volumes_undone ON volumes (state) WHERE state != 'ready';
+    CREATE TABLE attached (
+        container TEXT NOT NULL REFERENCES containers (id) ON DELETE CASCADE,
+        target TEXT NOT NULL,
+        volume TEXT NOT NULL REFERENCES volumes (id),
+        PRIMARY KEY (container, target)
+    ) WITHOUT ROWID;
+    CREATE INDEX attached_volume ON attached (volume);
+    """,
 )
 
 
