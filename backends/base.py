@@ -7,6 +7,7 @@ A *volume* is a tree of files that a backend keeps under a kind and an id:
     staging/<id>      writable, being filled; seen by nobody
     layers/<id>       sealed: read-only for ever
     containers/<id>   writable, a clone of a layer or empty
+    volumes/<id>      writable, empty at first: what containers mount and outlives them
 
 An image is imported by filling a staging volume and sealing it:
 
@@ -43,10 +44,11 @@ from backends.changes import Change, Compared
 STAGING = "staging"
 LAYERS = "layers"
 CONTAINERS = "containers"
+VOLUMES = "volumes"
 
 
 class Volume(NamedTuple):
-    """The name of a volume: its kind (STAGING, LAYERS or CONTAINERS) and its id (64 hex digits)."""
+    """A volume's name: its kind (STAGING, LAYERS, CONTAINERS, VOLUMES) and id (64 hex digits)."""
 
     kind: str
     id: str
@@ -107,8 +109,8 @@ class Backend(ABC):
     def create(self, volume: Volume, parent: Volume | None = None, record: bytes = b"") -> None:
         """Make a writable volume: empty (its root is 0755, 0:0), or a clone of the sealed `parent`.
 
-        O(1) whatever the parent weighs. Raises VolumeExists (nothing is destroyed) and
-        VolumeNotFound for the parent.
+        O(1) whatever the parent weighs. Of the kind VOLUMES, which has no parent, it is durable on
+        return. Raises VolumeExists (nothing is destroyed) and VolumeNotFound for the parent.
         """
 
     @abstractmethod
@@ -159,12 +161,16 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def sync(self, volume: Volume) -> None:
+        """Have all that was written to a writable volume on disk. Raises VolumeNotFound."""
+
+    @abstractmethod
     def location(self, volume: Volume) -> str:
         """Where the volume is kept, as the filesystem's own tools name it: a path, a dataset."""
 
     @abstractmethod
     def mount(self, volume: Volume, point: str) -> None:
-        """Mount a container's tree on the directory `point`, in the caller's mount namespace.
+        """Mount a writable volume's tree on the directory `point`, in the caller's mount namespace.
 
         It stays there until it is unmounted. Raises VolumeNotFound.
         """
@@ -200,7 +206,7 @@ class Backend(ABC):
 
     @abstractmethod
     def volumes(self) -> Iterator[Found]:
-        """Every layer and container on disk; what is broken is told in `problem`, never raised."""
+        """Every volume on disk but those in staging; what is broken is told, never raised."""
 
     @abstractmethod
     def leftovers(self) -> list[str]:

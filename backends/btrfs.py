@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from backends import btrfs_ioctl, busy, mounts
-from backends.base import LAYERS, STAGING, Backend, Edit, Found, Space, Usage, Volume
+from backends.base import LAYERS, STAGING, VOLUMES, Backend, Edit, Found, Space, Usage, Volume
 from backends.changes import Compared, walk
 from backends.errors import (
     BackendError,
@@ -30,7 +30,7 @@ from backends.errors import (
     from_os_error,
 )
 from backends.hints import Hints
-from backends.layout import Layout, locked
+from backends.layout import Layout, locked, sync_directory
 from backends.tree import CHANGED
 
 try:
@@ -127,14 +127,27 @@ class BtrfsBackend(Backend):
             if volume.kind == STAGING:
                 self._layout.hold(volume.id)
                 self._make_room()
+            if volume.kind == VOLUMES:
+                self._layout.require_volumes()
             above = self._layout.path(parent) if parent is not None else None
             head = lineage.cloned_from(above, parent and parent.id)
-            with self._recorded(volume, head, record, durable=False):
+            with self._recorded(volume, head, record, durable=volume.kind == VOLUMES):
                 if above is None:
-                    btrfsutil.create_subvolume(path)
-                    os.chmod(path, 0o755)
+                    self._create_empty(volume, path)
                 else:
                     btrfsutil.create_snapshot(above, path)
+
+    def _create_empty(self, volume: Volume, path: str) -> None:
+        btrfsutil.create_subvolume(path)
+        try:
+            os.chmod(path, 0o755)
+            if volume.kind == VOLUMES:
+                # Since Linux 6.0 a new subvolume, unlike a snapshot, is not committed by itself.
+                sync_directory(path)
+                sync_directory(os.path.dirname(path))
+        except BaseException:
+            subvolumes.destroy(path)
+            raise
 
     def _make_room(self) -> None:
         """Where little is free, wait for what was removed: the kernel frees it in its own time."""
@@ -244,7 +257,7 @@ class BtrfsBackend(Backend):
                 device = os.lstat(path).st_dev
             except FileNotFoundError:
                 # Absent from a pool that is there, that is; otherwise this raises in its turn.
-                os.lstat(os.path.dirname(path))
+                os.lstat(f"{self._layout.base}/{STAGING}")
                 device = None
             if device is not None:
                 users = busy.users(volume.fragment, device)
@@ -271,6 +284,11 @@ class BtrfsBackend(Backend):
             subvolumes.destroy(aside)
 
     # Reading
+
+    def sync(self, volume: Volume) -> None:
+        # A snapshot writes back its subvolume alone; syncfs(2) waits for the whole filesystem.
+        with self.frozen(volume):
+            pass
 
     def location(self, volume: Volume) -> str:
         return self._layout.path(volume)

@@ -1,6 +1,6 @@
 """The directories that the backends on plain paths share, and the records beside the volumes.
 
-<base>/layers/<id>  containers/<id>    volumes
+<base>/layers/<id>  containers/<id>  volumes/<id>
 <base>/staging/<id>                    being made; a claim says by a living process
 <base>/removing/<name>                 half-removed
 <base>/records/<kind>-<id>             what the layer above wrote of the volume
@@ -12,7 +12,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 
-from backends.base import CONTAINERS, LAYERS, STAGING, Volume
+from backends.base import CONTAINERS, LAYERS, STAGING, VOLUMES, Volume
 from backends.claims import Claims
 
 REMOVING = "removing"
@@ -22,6 +22,7 @@ DIRECTORIES = (
     STAGING,
     LAYERS,
     CONTAINERS,
+    VOLUMES,
     REMOVING,
     QUARANTINE,
     RECORDS,
@@ -42,6 +43,16 @@ class Layout(Claims):
         """Make the directories that are not there yet. Raises OSError."""
         for name in DIRECTORIES:
             os.makedirs(f"{self.base}/{name}", mode=0o700, exist_ok=True)
+
+    def require_volumes(self) -> None:
+        """Have the directory of data volumes, which pools that are older than those lack.
+
+        Raises FileNotFoundError where there is no pool.
+        """
+        if not os.path.isdir(f"{self.base}/{VOLUMES}"):
+            os.stat(f"{self.base}/{STAGING}")
+            os.makedirs(f"{self.base}/{VOLUMES}", mode=0o700, exist_ok=True)
+            sync_directory(self.base)
 
     def path(self, volume: Volume) -> str:
         return f"{self.base}/{volume.kind}/{volume.id}"
@@ -140,9 +151,15 @@ class Layout(Claims):
             os.unlink(self._record(volume))
 
     def found(self) -> Iterator[Volume]:
-        """Every name under `layers` and `containers`, whatever it is."""
-        for kind in (LAYERS, CONTAINERS):
-            for name in sorted(os.listdir(f"{self.base}/{kind}")):
+        """Every name under `layers`, `containers` and `volumes`, whatever it is."""
+        for kind in (LAYERS, CONTAINERS, VOLUMES):
+            try:
+                names = sorted(os.listdir(f"{self.base}/{kind}"))
+            except FileNotFoundError:
+                if kind != VOLUMES:
+                    raise
+                continue
+            for name in names:
                 yield Volume(kind, name)
 
 

@@ -12,6 +12,8 @@ MS_RDONLY = 1
 MS_REMOUNT = 32
 MS_NOATIME = 1024
 MS_BIND = 4096
+MS_REC = 16384
+MS_SLAVE = 1 << 19
 MNT_DETACH = 2
 
 
@@ -69,9 +71,22 @@ def bind(source: str, target: str) -> None:
     _mount(source, target, None, MS_BIND)
 
 
+def tmpfs(target: str) -> None:
+    """Mount an empty filesystem on the directory `target`. Raises OSError."""
+    _mount("tmpfs", target, "tmpfs", 0)
+
+
 def remount_read_only(target: str) -> None:
     """Make the bind mount at `target` read-only. Raises OSError."""
     _mount(None, target, None, MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def make_slaves(target: str) -> None:
+    """Have the mounts at and below `target` follow their peers, and lead them no more.
+
+    Raises OSError.
+    """
+    _mount(None, target, None, MS_REC | MS_SLAVE)
 
 
 def unmount(target: str, flags: int = 0) -> None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 
 from backends import busy, mounts
-from backends.base import LAYERS, STAGING, Backend, Edit, Found, Space, Usage, Volume
+from backends.base import LAYERS, STAGING, VOLUMES, Backend, Edit, Found, Space, Usage, Volume
 from backends.changes import Compared, walk
 from backends.copy import FICLONE, copy_tree
 from backends.detached import AT_FDCWD, checked, path_of, read_only_view, sync_filesystem
@@ -75,6 +75,8 @@ class VfsBackend(Backend):
     def create(self, volume: Volume, parent: Volume | None = None, record: bytes = b"") -> None:
         with self._doing(f"create {volume}"):
             self._require_absent(volume)
+            if volume.kind == VOLUMES:
+                self._layout.require_volumes()
             if parent is not None:
                 self._require(parent)
             with self._being_made(volume) as tree:
@@ -154,7 +156,7 @@ class VfsBackend(Backend):
 
     def _require(self, volume: Volume) -> None:
         if not os.path.lexists(self._layout.path(volume)):
-            os.stat(f"{self._layout.base}/{volume.kind}")
+            os.stat(f"{self._layout.base}/{STAGING}")
             raise VolumeNotFound(f"{volume} is not on disk")
 
     def _require_absent(self, volume: Volume) -> None:
@@ -172,7 +174,7 @@ class VfsBackend(Backend):
                     raise VolumeBusy(f"cannot remove {volume}: {'; '.join(users)}")
                 self._take_away(volume)
             else:
-                os.stat(os.path.dirname(path))
+                os.stat(f"{self._layout.base}/{STAGING}")
             self._layout.drop_record(volume)
             if volume.kind == STAGING:
                 self._layout.release(volume.id)
@@ -194,6 +196,11 @@ class VfsBackend(Backend):
 
     def frozen(self, volume: Volume) -> contextlib.AbstractContextManager[str]:
         return self.open(volume)
+
+    def sync(self, volume: Volume) -> None:
+        with self._doing(f"sync {volume}"):
+            self._require(volume)
+            sync_filesystem(self._layout.path(volume))
 
     def location(self, volume: Volume) -> str:
         return self._layout.path(volume)

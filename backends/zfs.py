@@ -24,7 +24,7 @@ from backends import (
     zfs_programs,
     zfs_records,
 )
-from backends.base import LAYERS, STAGING, Backend, Edit, Found, Space, Usage, Volume
+from backends.base import LAYERS, STAGING, VOLUMES, Backend, Edit, Found, Space, Usage, Volume
 from backends.changes import Compared, walk
 from backends.claims import Claims
 from backends.errors import (
@@ -95,8 +95,7 @@ class ZfsBackend(Backend):
             if volume.kind == STAGING:
                 self._claims.hold(volume.id)
             if parent is None:
-                options = run.options({**given, **zfs_dataset.OF_A_NEW_TREE})
-                run.run(["zfs", "create", *options, self._dataset(volume)])
+                self._create_empty(volume, given)
                 return
             try:
                 clone(self._origin(parent), self._dataset(volume), given)
@@ -109,6 +108,19 @@ class ZfsBackend(Backend):
                     what = zfs_listing.lost(self._dataset(parent), parent, above)
                     raise BackendError(f"{doing} has {what}") from error
                 raise VolumeNotFound(f"{doing} is not there") from error
+
+    def _create_empty(self, volume: Volume, given: dict[str, str]) -> None:
+        options = run.options({**given, **zfs_dataset.OF_A_NEW_TREE})
+        create = ["zfs", "create", *options, self._dataset(volume)]
+        try:
+            run.run(create)
+        except ZFSException as error:
+            if error.code != Error.NOENT or volume.kind != VOLUMES:
+                raise
+            # The store is older than its data volumes, or its dataset is not there at all.
+            zfs_dataset.verify(self._home, f"create {volume}")
+            zfs_dataset.make_kinds(self._home.dataset)
+            run.run(create)
 
     def seal(self, volume: Volume, target: Volume, record: bytes = b"") -> None:
         with self._doing(f"seal {volume} as {target}"):
@@ -240,6 +252,10 @@ class ZfsBackend(Backend):
         return list(zfs_programs.listed(found.get("destroyed")))
 
     # Reading
+
+    def sync(self, volume: Volume) -> None:
+        with self._doing(f"sync {volume}"), self._view(volume) as tree:
+            detached.sync_filesystem(detached.path_of(tree))
 
     def location(self, volume: Volume) -> str:
         return self._dataset(volume)

@@ -3,6 +3,7 @@
 <root>/dataset       its name and guid, as JSON; the claims on unfinished work are locks on it
 <dataset>/layers     sealed volumes: readonly=on, and a snapshot that is called as the layer is
 <dataset>/containers
+<dataset>/volumes    what containers mount and outlives them
 <dataset>/staging    being made
 <dataset>/quarantine put aside by a repair
 
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from backends import detached
-from backends.base import CONTAINERS, LAYERS, STAGING
+from backends.base import CONTAINERS, LAYERS, STAGING, VOLUMES
 from backends.errors import BackendError, NoSpace, Unavailable, from_os_error
 from backends.layout import QUARANTINE, sync_directory
 from backends.libzfs import run
@@ -162,7 +163,7 @@ def prepare(root: str, dataset: str | None) -> Home:
             raise Unavailable(f"the store at {root} keeps its volumes in {known.dataset} already")
         require_pool(known.pool, "open the store")
         verify(known, "open the store")
-        _make_kinds(known.dataset)
+        make_kinds(known.dataset)
         return known
     name = of_root(root) if dataset is None else dataset
     try:
@@ -177,7 +178,7 @@ def prepare(root: str, dataset: str | None) -> Home:
     require_pool(name.partition("/")[0], f"use the dataset {name}")
     try:
         _take(name, root)
-        _make_kinds(name)
+        make_kinds(name)
         guid = int(run.run(["zfs", "get", "-Hpo", "value", "guid", name]))
     except ZFSException as error:
         raise unavailable(error, f"use the dataset {name}") from error
@@ -244,9 +245,10 @@ def _children(name: str) -> list[str]:
     return listed.splitlines()[1:]
 
 
-def _make_kinds(name: str) -> None:
+def make_kinds(name: str) -> None:
+    """Make the datasets below the store's that are not there yet. Raises ZFSException."""
     there = _children(name)
-    for kind in (STAGING, LAYERS, CONTAINERS, QUARANTINE):
+    for kind in (STAGING, LAYERS, CONTAINERS, VOLUMES, QUARANTINE):
         if f"{name}/{kind}" in there:
             continue
         read_only = {"readonly": "on" if kind in (LAYERS, QUARANTINE) else "off"}

@@ -4,17 +4,21 @@ import shlex
 from collections.abc import Iterator
 
 from backends import zfs_records
-from backends.base import CONTAINERS, LAYERS, STAGING, Found, Volume
+from backends.base import CONTAINERS, LAYERS, STAGING, VOLUMES, Found, Volume
 from backends.libzfs import run
+from backends.libzfs.errors import absent_is_success
 from backends.zfs_programs import is_ours
 
 _TYPES = "filesystem,volume,snapshot"
 
 
 def volumes(home: str) -> Iterator[Found]:
-    """Every layer and container in the store's dataset. Raises ZFSException."""
+    """Every layer, container and data volume in the store's dataset. Raises ZFSException."""
     for kind in (LAYERS, CONTAINERS):
         yield from _of_kind(f"{home}/{kind}/", kind)
+    # A store that is older than its data volumes has no place for them.
+    with absent_is_success():
+        yield from _of_kind(f"{home}/{VOLUMES}/", VOLUMES)
 
 
 def _of_kind(top: str, kind: str) -> Iterator[Found]:
@@ -62,14 +66,15 @@ def lost(name: str, volume: Volume, origin: str) -> str:
 
 def leftovers(home: str) -> list[str]:
     """Names below the store's dataset of what was begun and not finished. Raises ZFSException."""
-    kinds = [f"{home}/{kind}" for kind in (STAGING, LAYERS, CONTAINERS)]
-    listed = run.run(["zfs", "list", "-Hpr", "-t", _TYPES, "-o", "name,defer_destroy", *kinds])
+    listed = run.run(["zfs", "list", "-Hpr", "-t", _TYPES, "-o", "name,defer_destroy", home])
     rows = [line.removeprefix(f"{home}/").split("\t") for line in listed.splitlines()]
     there = {name for name, _ in rows}
     found = []
     for name, deferred in rows:
         dataset, _, snapshot = name.partition("@")
         kind, _, id = dataset.partition("/")
+        if kind not in (STAGING, LAYERS, CONTAINERS, VOLUMES):
+            continue
         if kind == STAGING:
             unfinished = id != "" and not snapshot and "/" not in id
         else:

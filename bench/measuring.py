@@ -16,6 +16,9 @@ from collections.abc import Callable, Collection, Sequence
 from types import FrameType
 from typing import IO, NamedTuple
 
+# A program that was installed has its bytecode, whatever this shell says of programs under test.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 PYTHON = sys.executable
 COWSHED = f"{os.path.dirname(sys.executable)}/cowshed"
 

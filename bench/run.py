@@ -22,6 +22,7 @@ import importing
 import listing
 import memory
 import pool
+import processes
 import registries
 import rootfs
 from measuring import Figure, command_line, cowshed, report
@@ -74,6 +75,7 @@ FAMILIES: dict[str, Callable[[Bench], Iterator[Figure]]] = {
     "load": lambda bench: archives.loading(bench.store("load"), rootfs.archive()),
     "save": lambda bench: archives.saving(bench.store("save"), rootfs.archive()),
     "registry": lambda bench: registries.pulling_and_pushing(bench.store("pull"), rootfs.archive()),
+    "processes": lambda bench: processes.running(bench.store("processes"), rootfs.archive()),
     "commands": lambda bench: commands.medians(bench.root()),
 }
 

@@ -26,6 +26,7 @@ from cli.session import find, opened, utf8
 if TYPE_CHECKING:
     from backends.changes import Change, Compared
     from imagegraph.differences import Difference
+    from imagegraph.model import Container
 
 _LETTERS = {"added": b"A", "modified": b"C", "deleted": b"D"}
 _WORDS = {"added": "Added", "modified": "Changed", "deleted": "Deleted"}
@@ -185,8 +186,8 @@ def commit(
             "-p/ ",
             "--pause/--no-pause",
             show_default=False,
-            help="Freeze the container's own processes for the snapshot, as is done by default; it"
-            " has some only when cowshed itself runs them.",
+            help="Freeze its processes for the snapshot, as is done by default; else what they"
+            " write meanwhile may be there in part, later writes without earlier ones.",
         ),
     ] = True,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but the id.")] = False,
@@ -233,12 +234,28 @@ def commit(
             change=changed,
             squash=squash,
             form=form,
+            frozen=_frozen(container) if pause else contextlib.nullcontext,
         )
         write_id(f"sha256:{image.id}")
     if not quiet:
         for path in copied:
             output.note(f"The nested subvolume /{path.lstrip('/')} was copied into the image.")
     output.line(f"sha256:{image.id}")
+
+
+def _frozen(container: "Container") -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """What freezes the container's processes, and thaws them; found only where it has a bundle."""
+    from imagegraph.running import was_started
+
+    if not was_started(container.id):
+        return contextlib.nullcontext
+
+    def frozen() -> contextlib.AbstractContextManager[None]:
+        from runtime.stopping import paused
+
+        return paused(container)
+
+    return frozen
 
 
 def _config(path: str) -> dict[str, Any]:

@@ -50,6 +50,11 @@ def containers(ctx: typer.Context, incomplete: str) -> list[str]:
     return _offered(ctx, incomplete, _containers)
 
 
+def volumes(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of volumes; ids of anonymous ones likewise."""
+    return _offered(ctx, incomplete, _volumes)
+
+
 def anything(ctx: typer.Context, incomplete: str) -> list[str]:
     """Both."""
     return containers(ctx, incomplete) + images(ctx, incomplete)
@@ -63,6 +68,12 @@ def _images(graph: "Graph") -> Found:
 def _containers(graph: "Graph") -> Found:
     found = graph.containers()
     return [container.name for container in found], [container.id for container in found]
+
+
+def _volumes(graph: "Graph") -> Found:
+    found = graph.data_volumes()
+    names = [volume.name for volume in found if not volume.anonymous]
+    return names, [volume.id for volume in found if volume.anonymous]
 
 
 def _offered(ctx: typer.Context, incomplete: str, source: Callable[["Graph"], Found]) -> list[str]:

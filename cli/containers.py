@@ -10,7 +10,7 @@ from cli.formats import Format, NoTrunc, size_text
 from cli.session import each, opened
 
 if TYPE_CHECKING:
-    from imagegraph.model import Container, ContainerSummary
+    from imagegraph.model import Container, ContainerSummary, DataVolume
     from imagegraph.store import Store
 
 _FILTERS = ("name", "id", "ancestor", "label", "status", "before", "since")
@@ -78,11 +78,12 @@ def ps(
 ) -> None:
     """List containers.
 
-    The newest come first. Without -a, those that are mounted. STATUS is Created or Mounted.
+    The newest come first. Without -a, those that run or are mounted. STATUS is Created, Mounted,
+    Up with how long, or Exited with the exit status and how long ago.
 
     --format json is one array with an object for each: Id, Name, Image, ImageId, Command (a list),
-    Created, State, Mountpoints, Labels, SizeLimit and with -s Size (bytes). Templates have the
-    fields ID, Image, Command, RunningFor, CreatedAt, Status, State, Names, Labels, Mountpoint,
+    Created, State, Status, Mountpoints, Labels, SizeLimit and with -s Size (bytes). Templates have
+    the fields ID, Image, Command, RunningFor, CreatedAt, Status, State, Names, Labels, Mountpoint,
     Size, Ports, Mounts, Networks and LocalVolumes, and {{.Label "name"}}.
     """
     from cli import filters as choice
@@ -123,6 +124,7 @@ class _Seen:
         self._store = store
         self._size = size
         self._configs = Configs(store)
+        self._volumes = store.graph.all_attached()
         self._now = time.time_ns()
 
     def read(self, found: "list[ContainerSummary]") -> None:
@@ -134,14 +136,14 @@ class _Seen:
 
         container = summary.container
         command = " ".join(self._configs.command(container))
-        state = _state(summary)
+        state = summary.status
         return {
             "ID": container.id if no_trunc else container.id[:12],
             "Image": summary.image,
             "Command": _quoted(command if no_trunc else output.shorten(command, _COMMAND_WIDTH)),
             "RunningFor": human_age(container.created, self._now),
             "CreatedAt": rfc3339(container.created),
-            "Status": state.capitalize(),
+            "Status": _status(summary, self._now),
             "State": state,
             "Names": container.name,
             "Labels": ",".join(
@@ -150,7 +152,7 @@ class _Seen:
             "Mountpoint": ",".join(summary.mounts),
             "Size": self._size_text(container),
             "Label": self._configs.labels(container),
-            **_host_fields(container),
+            **_host_fields(container, self._volumes.get(container.id, []), no_trunc),
         }
 
     def document(self, summary: "ContainerSummary") -> dict[str, Any]:
@@ -164,7 +166,8 @@ class _Seen:
             "ImageId": f"sha256:{container.image}",
             "Command": self._configs.command(container),
             "Created": rfc3339(container.created),
-            "State": _state(summary),
+            "State": summary.status,
+            "Status": _status(summary, self._now),
             "Mountpoints": list(summary.mounts),
             "Labels": self._configs.labels(container),
             "SizeLimit": container.size,
@@ -188,22 +191,36 @@ class _Seen:
         return own, own + (image_size(self._store, image) if image else 0)
 
 
-def _host_fields(container: "Container") -> dict[str, str]:
+def _host_fields(
+    container: "Container", volumes: "list[DataVolume]", no_trunc: bool
+) -> dict[str, str]:
     host = container.options.get("HostConfig", {})
     named = [str(mount.get("Source", "")) for mount in host.get("Mounts", ())]
     sources = [bind.partition(":")[0] for bind in host.get("Binds", ())] + named
-    volumes = [source for source in sources if source and not source.startswith("/")]
+    mounted = [source for source in sources if source.startswith("/")]
+    for volume in volumes:
+        mounted.append(volume.id[:12] if volume.anonymous and not no_trunc else volume.name)
     return {
-        # Those of a running container; none runs.
+        # Nothing is published: there is no bridge.
         "Ports": "",
-        "Mounts": ",".join(source for source in sources if source),
+        "Mounts": ",".join(mounted),
         "Networks": host.get("NetworkMode", ""),
         "LocalVolumes": str(len(volumes)),
     }
 
 
-def _state(summary: "ContainerSummary") -> str:
-    return "mounted" if summary.mounts else "created"
+def _status(summary: "ContainerSummary", now: int) -> str:
+    """In the words of `docker ps`."""
+    from imagegraph.times import human_age
+
+    state = summary.state
+    if state.lives and state.started is not None:
+        since = human_age(state.started, now).removesuffix(" ago")
+        return f"Up {since} (Paused)" if state.status == "paused" else f"Up {since}"
+    if summary.status == "exited":
+        ended = f" {human_age(state.finished, now)}" if state.finished is not None else ""
+        return f"Exited ({state.exit_code}){ended}"
+    return summary.status.capitalize()
 
 
 def _quoted(text: str) -> str:
@@ -220,8 +237,8 @@ def rm(
         typer.Option(
             "-f",
             "--force",
-            help="Also a mounted one: it is unmounted first. Also one that others have made ZFS"
-            " snapshots of: they are destroyed.",
+            help="Also one that runs or is mounted: it is killed and unmounted first. Also one that"
+            " others have made ZFS snapshots of: they are destroyed.",
         ),
     ] = False,
     every: Every = False,
@@ -231,7 +248,7 @@ def rm(
     volumes: Annotated[
         bool,
         typer.Option(
-            "-v", "--volumes", help="Also its anonymous volumes, of which cowshed makes none yet."
+            "-v", "--volumes", help="Also its anonymous volumes that no other container has."
         ),
     ] = False,
 ) -> None:
@@ -245,7 +262,8 @@ def rm(
 
         def remove(name: str) -> None:
             try:
-                destroyed = store.remove_container(store.container(name), force=force)
+                found = store.container(name)
+                destroyed = remove_container(store, found, force=force, volumes=volumes)
             except NotFound as error:
                 if force and not ignore:
                     # Docker tells, and is content.
@@ -258,6 +276,19 @@ def rm(
             output.line(name)
 
         each(_chosen(store, names, every), remove)
+
+
+def remove_container(
+    store: "Store", container: "Container", *, force: bool = False, volumes: bool = False
+) -> list[str]:
+    """Store.remove_container, and before it the end of the container's run if it has had one."""
+    from imagegraph.running import was_started
+
+    if not was_started(container.id):
+        return store.remove_container(container, force=force, volumes=volumes)
+    from runtime.stopping import remove
+
+    return remove(store, container, force=force, with_volumes=volumes)
 
 
 def _chosen(store: "Store", names: list[str] | None, every: bool) -> list[str]:

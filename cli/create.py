@@ -1,7 +1,8 @@
 """The command create."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from cli.session import opened, option
 
 if TYPE_CHECKING:
     from imagegraph.model import Container
+    from imagegraph.store import Store
 
 Texts = list[str] | None
 
@@ -220,6 +222,12 @@ def create(
             "--platform", metavar="OS/ARCHITECTURE[/VARIANT]", help="What the image must be for."
         ),
     ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--runtime", metavar="crun|runc", help="What runs it; by default what is here."
+        ),
+    ] = None,
     attach: Annotated[
         Texts,
         typer.Option(
@@ -232,26 +240,57 @@ def create(
     Prints the id of each. Options come before IMAGE; what follows it is the command. All that a
     process will run with is checked and kept with the container.
     """
-    given = options(ctx.params)
-    wanted = _size(size, storage_opt)
     if count < 1:
         raise bad("--count", f"{count} is less than 1")
-    with opened(ctx) as store:
-        found = store.image(image)
-        if platform is not None:
-            from cli.host import require_platform
-            from imagegraph.config import load
+    with opened(ctx) as store, created(ctx, store, count) as made:
+        made.keep()
+        for container in made.containers:
+            output.line(container.id)
 
-            require_platform(platform, load(found.config))
-        written = _reserved(cidfile)
-        try:
-            made = store.create(found, name=name, count=count, size=wanted, options=given)
-        except BaseException:
-            _discard(cidfile, written)
-            raise
-    _write(written, made)
-    for container in made:
-        output.line(container.id)
+
+class Created:
+    """Containers that are taken back unless they are kept."""
+
+    def __init__(self, containers: "list[Container]") -> None:
+        self.containers = containers
+        self.is_kept = False
+
+    def keep(self) -> None:
+        self.is_kept = True
+
+
+@contextlib.contextmanager
+def created(ctx: typer.Context, store: "Store", count: int) -> Iterator[Created]:
+    """The containers that the command's parameters say; gone again if the body does not keep them.
+
+    The file of --cidfile is written, or is not there.
+    """
+    given = ctx.params
+    asked = options(given)
+    wanted = _size(given["size"], given["storage_opt"])
+    found = store.image(given["image"])
+    if given["platform"] is not None:
+        from cli.host import require_platform
+        from imagegraph.config import load
+
+        require_platform(given["platform"], load(found.config))
+    path = given["cidfile"]
+    written = _reserved(path)
+    made = Created([])
+    try:
+        made.containers = store.create(
+            found, name=given["name"], count=count, size=wanted, options=asked
+        )
+        _write(written, made.containers)
+        yield made
+    finally:
+        if not made.is_kept:
+            if path is not None:
+                os.unlink(path)
+            for container in made.containers:
+                from runtime.stopping import remove
+
+                remove(store, container, with_volumes=True)
 
 
 def _size(size: str | None, storage: Sequence[str] | None) -> int | None:
@@ -281,12 +320,6 @@ def _reserved(path: str | None) -> int | None:
         raise CowshedError(f"the file {path} is there already: remove it first") from None
     except OSError as error:
         raise CowshedError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _discard(path: str | None, descriptor: int | None) -> None:
-    if path is not None and descriptor is not None:
-        os.close(descriptor)
-        os.unlink(path)
 
 
 def _write(descriptor: int | None, made: "list[Container]") -> None:

@@ -124,7 +124,7 @@ def container_filter(
         return (
             (not names or any(pattern.search(container.name) for pattern in names))
             and (not ids or any(container.id.startswith(id) for id in ids))
-            and (not statuses or ("mounted" if summary.mounts else "created") in statuses)
+            and (not statuses or summary.status in statuses)
             and (below is None or container.image in below)
             and all(container.created < moment for moment in before)
             and all(container.created > moment for moment in since)

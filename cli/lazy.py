@@ -3,6 +3,7 @@
 import difflib
 import functools
 import importlib
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 class Entry(NamedTuple):
     """Where a command is (module:function), and the line that the list of commands has for it.
 
-    `leading_options`: what follows the first argument is not cowshed's to read.
+    A group of commands is a class made of LazyGroup. `leading_options`: what follows the first
+    argument is not cowshed's to read.
     """
 
     where: str
@@ -150,9 +152,7 @@ class PlainCommand(TyperCommand):
             formatter.write_dl(records)
 
 
-_NOT_YET = (
-    "attach build cp exec kill logs pause port restart run start stats stop top unpause update wait"
-)
+_NOT_YET = "build pause port restart stats top unpause update"
 _RENAMED = {
     "system df": "df",
     "system prune": "prune",
@@ -169,7 +169,6 @@ _RENAMED = {
     "remove": "rm",
     "container prune": "prune",
     "image prune": "prune",
-    "volume prune": "prune",
     **{
         f"image {name}": name
         for name in (
@@ -178,7 +177,10 @@ _RENAMED = {
     },
     **{
         f"container {name}": name
-        for name in "commit create diff export inspect mount rename rm umount".split()
+        for name in (
+            "attach commit cp create diff exec export inspect kill logs mount rename rm run start"
+            " stop umount wait"
+        ).split()
     },
 }
 _ELSEWHERE = {
@@ -186,7 +188,7 @@ _ELSEWHERE = {
     **{old: f"there is no command {old!r}; it is cowshed {new}" for old, new in _RENAMED.items()},
     **{
         name: f"there is no command {name!r}; cowshed --help lists those there are"
-        for name in ("system", "container", "image", "volume", "network")
+        for name in ("system", "container", "image", "network")
     },
 }
 """What is said of commands that people know from Docker or Podman and cowshed lacks."""
@@ -196,6 +198,7 @@ class LazyGroup(TyperGroup):
     """The group of all commands; `families` lists them without importing any."""
 
     families: ClassVar[Mapping[str, Mapping[str, Entry]]] = {}
+    elsewhere: ClassVar[Mapping[str, str]] = _ELSEWHERE
 
     def get_params(self, ctx: "Context") -> "list[Parameter]":
         return _take_as_typed(super().get_params(ctx))
@@ -228,7 +231,7 @@ class LazyGroup(TyperGroup):
     ) -> "tuple[str | None, Command | None, list[str]]":
         command = self.get_command(ctx, args[0])
         if command is None and not ctx.resilient_parsing:
-            if hint := _ELSEWHERE.get(" ".join(args[:2])) or _ELSEWHERE.get(args[0]):
+            if hint := self.elsewhere.get(" ".join(args[:2])) or self.elsewhere.get(args[0]):
                 ctx.fail(hint)
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
@@ -244,8 +247,32 @@ class LazyGroup(TyperGroup):
 
 def _command(name: str, entry: Entry) -> "Command":
     module, _, function = entry.where.partition(":")
+    found = getattr(importlib.import_module(module), function)
+    if isinstance(found, type):
+        return _group(name, found)
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     settings = {"allow_interspersed_args": not entry.leading_options}
     declare = app.command(name, cls=PlainCommand, context_settings=settings, hidden=entry.hidden)
-    declare(getattr(importlib.import_module(module), function))
+    declare(found)
+    return typer.main.get_command(app)
+
+
+def _group(name: str, group: type[LazyGroup]) -> "Command":
+    """The commands of a group; alone it is wrong usage, as `cowshed` is."""
+    app = typer.Typer(
+        name=name,
+        cls=group,
+        help=group.__doc__,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        invoke_without_command=True,
+    )
+
+    def alone(ctx: typer.Context) -> None:
+        if ctx.invoked_subcommand is None:
+            print(ctx.get_help(), file=sys.stderr)
+            raise typer.Exit(2)
+
+    app.callback()(alone)
     return typer.main.get_command(app)

@@ -42,6 +42,18 @@ class Commands(LazyGroup):
         },
         "Containers": {
             "create": Entry("cli.create:create", "Make containers of an image.", True),
+            "run": Entry("cli.running:run", "Make a container and run its process.", True),
+            "start": Entry("cli.running:start", "Start the processes of containers."),
+            "exec": Entry("cli.running:execute", "Run one more process in a container.", True),
+            "attach": Entry("cli.running:attach", "Join the streams of a running container."),
+            "stop": Entry("cli.running:stop", "Ask processes of containers to end."),
+            "kill": Entry("cli.running:kill", "Send a signal to processes of containers."),
+            "wait": Entry("cli.running:wait", "Wait until processes of containers have ended."),
+            "logs": Entry("cli.logs:logs", "Show what the process of a container printed."),
+            "cp": Entry("cli.copying:cp", "Copy files between a container and this machine."),
+            "ended": Entry(
+                "cli.running:ended", "Do what follows when a process has ended.", hidden=True
+            ),
             "ps": Entry("cli.containers:ps", "List containers."),
             "rm": Entry("cli.containers:rm", "Remove containers."),
             "rename": Entry("cli.containers:rename", "Give a container another name."),
@@ -50,6 +62,9 @@ class Commands(LazyGroup):
             "unmount": Entry("cli.containers:umount", "Undo mount.", hidden=True),
             "diff": Entry("cli.changes:diff", "List what was changed in a container or image."),
             "commit": Entry("cli.changes:commit", "Make an image of a container as it is now."),
+        },
+        "Volumes": {
+            "volume": Entry("cli.volumes:Volumes", "Manage what outlives containers."),
         },
         "System": {
             "init": Entry("cli.system:init", "Make a store, or change its size and quota."),

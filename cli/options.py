@@ -89,7 +89,7 @@ def options(given: Given) -> dict[str, Any]:
 
 
 _OF_THE_HOST = (
-    "publish restart device add_host dns shm_size ulimit group_add pid ipc attach".split()
+    "publish restart device add_host dns shm_size ulimit group_add pid ipc runtime attach".split()
 )
 
 
@@ -111,6 +111,7 @@ def _add_host_options(given: Given, config: dict[str, Any], host: dict[str, Any]
         "Ulimits": hosts.ulimits(given["ulimit"]),
         "GroupAdd": hosts.groups(given["group_add"]),
         "PidMode": hosts.one_of("--pid", given["pid"], "host"),
+        "Runtime": hosts.one_of("--runtime", given["runtime"], "crun", "runc"),
         "IpcMode": hosts.one_of("--ipc", given["ipc"], "host", "none", "private", "shareable"),
     }
     host |= {name: value for name, value in found.items() if value}

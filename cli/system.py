@@ -1,7 +1,7 @@
 """The commands init, info, prune and check."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,8 +11,11 @@ from cli.formats import Format, size_text
 from cli.session import known_backend, opened, option, root_of, session
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from imagegraph.model import Problem, Removed
     from imagegraph.store import Store
+    from imagegraph.volumes import Pruned
 
 
 def init(
@@ -104,6 +107,7 @@ def _known(store: "Store") -> dict[str, Any]:
         "Images": len(store.graph.images()),
         "Layers": len(store.graph.layers()),
         "Containers": len(rows),
+        "Running": sum(1 for row in rows if row.state.lives),
         "Mounted": sum(1 for row in rows if row.mounts),
         "Schema": len(MIGRATIONS),
         "Pool": store.backend.info(),
@@ -128,6 +132,10 @@ def prune(
         bool, typer.Option("-a", "--all", help="Also named images that have no containers.")
     ] = False,
     force: Annotated[bool, typer.Option("-f", "--force", help="Do not ask.")] = False,
+    volumes: Annotated[
+        bool,
+        typer.Option("--volumes", help="Also anonymous volumes that no container has any more."),
+    ] = False,
     filters: Annotated[
         list[str] | None,
         typer.Option(
@@ -143,22 +151,47 @@ def prune(
     made, and what processes that died have left. What was changed in the containers is gone. Who
     answers no gets exit status 1.
     """
+    from functools import partial
+
     from cli import filters as choice
+    from cli.containers import remove_container
     from imagegraph import removal
 
     wanted = choice.parse(filters, ("label", "label!", "until"))
+    if volumes and "until" in wanted:
+        raise choice.bad_filter("until is not for volumes: leave out --volumes")
     with opened(ctx) as store:
         may_go = choice.prune_filter(store, wanted)
         if not force:
-            _ask(every, filters or ())
+            confirm("prune", _going(every, volumes), filters or ())
         counted = _Reclaimed(store)
-        removed = removal.prune(store, unused=every, wanted=may_go)
-    _tell("Deleted Containers:", (gone.name for gone in removed if gone.kind == "container"))
-    _tell("Deleted Images:", map(_image_line, (r for r in removed if r.kind in _IMAGE_KINDS)))
-    output.line(f"Total reclaimed space: {counted.of(removed)}")
+        removed = removal.prune(
+            store, unused=every, wanted=may_go, remove=partial(remove_container, store)
+        )
+        pruned = _pruned(store, wanted) if volumes else None
+    tell("Deleted Containers:", (gone.name for gone in removed if gone.kind == "container"))
+    tell("Deleted Images:", map(_image_line, (r for r in removed if r.kind in _IMAGE_KINDS)))
+    if pruned:
+        removed += pruned.removed
+        tell("Deleted Volumes:", (gone.name for gone in removed if gone.kind == "volume"))
+    output.line(f"Total reclaimed space: {counted.of(removed, pruned.sizes if pruned else ())}")
     for gone in removed:
         if gone.kind == "busy":
             output.warn(gone.name)
+
+
+def _going(every: bool, volumes: bool) -> Iterable[str]:
+    yield "all containers that neither run nor are mounted"
+    yield f"all {'images without at least one container' if every else 'dangling images'}"
+    if volumes:
+        yield "all anonymous volumes not used by at least one container"
+
+
+def _pruned(store: "Store", wanted: "Mapping[str, list[str]]") -> "Pruned":
+    from cli.volumes import labelled
+    from imagegraph import volumes
+
+    return volumes.prune(store, wanted=labelled(wanted))
 
 
 _IMAGE_KINDS = ("untagged", "image")
@@ -168,21 +201,22 @@ def _image_line(gone: "Removed") -> str:
     return f"untagged: {gone.name}" if gone.kind == "untagged" else f"deleted: sha256:{gone.name}"
 
 
-def _tell(heading: str, lines: Iterable[str]) -> None:
+def tell(heading: str, lines: Iterable[str]) -> None:
     shown = list(lines)
     if shown:
         output.line("\n".join([heading, *shown, ""]))
 
 
-def _ask(every: bool, filters: Iterable[str]) -> None:
+def confirm(command: str, going: Iterable[str], filters: Iterable[str]) -> None:
+    """Ask whether all that may go. Raises Exit if not, StoreError where nobody can be asked."""
     from imagegraph.errors import StoreError
 
     if sys.stdin is None or not sys.stdin.isatty():
-        raise StoreError("prune asks before it removes, and there is no terminal: give --force")
-    images = "images without at least one container" if every else "dangling images"
+        said = f"{command} asks before it removes, and there is no terminal: give --force"
+        raise StoreError(said)
     output.note("WARNING! This will remove:")
-    output.note("  - all containers that neither run nor are mounted")
-    output.note(f"  - all {images}")
+    for what in going:
+        output.note(f"  - {what}")
     if filters:
         output.note(f"  Items to be removed are filtered with: {', '.join(filters)}")
     print("Are you sure you want to continue? [y/N] ", end="", file=sys.stderr, flush=True)
@@ -199,17 +233,23 @@ class _Reclaimed:
         for container in store.graph.containers():
             self._sizes[container.id] = store.backend.usage(store.volume(container)).exclusive
 
-    def of(self, removed: "Iterable[Removed]") -> str:
+    def of(self, removed: "Iterable[Removed]", more: "Iterable[int | None]") -> str:
+        """What went, with `more` sizes of other things."""
         gone = [
             self._sizes[thing.name]
             for thing in removed
             if thing.kind in ("layer", "container") and thing.name in self._sizes
         ]
-        known = sum(size for size in gone if size is not None)
-        if None not in gone:
-            return size_text(known)
-        # Without quotas nobody knows what a container held until it is walked.
-        return f"at least {size_text(known)}" if known else "not known, for there are no quotas"
+        return reclaimed([*gone, *more])
+
+
+def reclaimed(sizes: "Sequence[int | None]") -> str:
+    """The sum as text."""
+    known = sum(size for size in sizes if size is not None)
+    if None not in sizes:
+        return size_text(known)
+    # Without quotas nobody knows what a volume held until it is walked.
+    return f"at least {size_text(known)}" if known else "not known, for there are no quotas"
 
 
 def check(
@@ -229,10 +269,12 @@ def check(
     from cli import formats
     from imagegraph import check as checks
     from imagegraph.model import Problem
+    from runtime.leftovers import leftovers
 
     formats.check(form, [name.capitalize() for name in Problem._fields])
     with opened(ctx) as store:
-        problems = checks.check(store, repair=repair)
+        # Runs first: what they leave is in the way of what comes after.
+        problems = [*leftovers(store, repair=repair), *checks.check(store, repair=repair)]
     if form == "table":
         for problem in problems:
             output.line(output.printable(_problem_line(problem)))

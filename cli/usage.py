@@ -39,31 +39,33 @@ _CONTAINER_HEADINGS = {
     "Size": "SIZE",
     "Names": "NAMES",
 }
+_VOLUME_HEADINGS = {"Name": "VOLUME NAME", "Links": "LINKS", "Size": "SIZE"}
 
 
 def df(
     ctx: typer.Context,
     verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="A line for each image and container.")
+        bool, typer.Option("-v", "--verbose", help="A line for each image, container and volume.")
     ] = False,
     form: Format = "table",
 ) -> None:
     """Show what takes how much room.
 
-    Images count the files of each layer once; containers what their quotas count, N/A without.
+    Images count the files of each layer once; containers and volumes what quotas count, N/A
+    without.
     Warnings about the pool go to stderr.
 
     --format json is one object: Usage (Type, TotalCount, Active, Size, Reclaimable, in bytes), Pool
-    (Total and Free, bytes; Pending, removed volumes still being freed) and with -v Images and
-    Containers. Templates have the fields of Usage, and no -v.
+    (Total and Free, bytes; Pending, removed volumes still being freed) and with -v Images,
+    Containers and Volumes. Templates have the fields of Usage, and no -v.
     """
-    from imagegraph import listing
+    from imagegraph import listing, volumes
 
     formats.check(form, _HEADINGS)
     if verbose and form not in ("table", "json"):
         raise typer.BadParameter("a template has no lines of --verbose", param_hint="--format")
     with opened(ctx) as store:
-        usage = listing.disk_usage(store)
+        usage = [*listing.disk_usage(store), volumes.disk_usage(store)]
         space = store.backend.space()
         details = _Details.of(store) if verbose else None
         warnings = store.backend.warnings()
@@ -73,7 +75,7 @@ def df(
             "Pool": {"Total": space.total, "Free": space.free, "Pending": space.pending},
         }
         if details:
-            document |= {"Images": details.images, "Containers": details.containers}
+            document |= {name.capitalize(): rows for name, rows in details._asdict().items()}
         output.line(output.json_text(document, indent=4))
     elif details and form == "table":
         _tell_details(details)
@@ -119,6 +121,7 @@ class _Details(NamedTuple):
 
     images: list[dict[str, Any]]
     containers: list[dict[str, Any]]
+    volumes: list[dict[str, Any]]
 
     @classmethod
     def of(cls, store: "Store") -> "_Details":
@@ -146,7 +149,8 @@ class _Details(NamedTuple):
                 }
             )
         rows = listing.containers(store, every=True)
-        return cls(images, [_container_document(store, row) for row in rows])
+        containers = [_container_document(store, row) for row in rows]
+        return cls(images, containers, _volume_documents(store))
 
 
 def _chain(layers: "dict[str, Layer]", image: "Image") -> list[str]:
@@ -164,9 +168,19 @@ def _container_document(store: "Store", row: "ContainerSummary") -> dict[str, An
         "Id": container.id,
         "Name": container.name,
         "Image": row.image,
-        "State": "mounted" if row.mounts else "created",
+        "State": row.status,
         "Size": store.backend.usage(store.volume(container)).exclusive,
     }
+
+
+def _volume_documents(store: "Store") -> list[dict[str, Any]]:
+    from imagegraph import volumes
+
+    links = volumes.in_use(store)
+    return [
+        {"Name": volume.name, "Links": links.get(volume.id, 0), "Size": volumes.size(store, volume)}
+        for volume in volumes.listed(store)
+    ]
 
 
 def _tell_details(details: _Details) -> None:
@@ -174,6 +188,8 @@ def _tell_details(details: _Details) -> None:
     _tell(_IMAGE_HEADINGS, _image_rows(details.images))
     output.line("\nContainers space usage:\n")
     _tell(_CONTAINER_HEADINGS, map(_container_row, details.containers))
+    output.line("\nLocal Volumes space usage:\n")
+    _tell(_VOLUME_HEADINGS, map(_volume_row, details.volumes))
 
 
 def _tell(headings: dict[str, str], rows: Iterable[formats.Row]) -> None:
@@ -209,3 +225,7 @@ def _container_row(container: dict[str, Any]) -> formats.Row:
         "Size": size_text(container["Size"]),
         "Names": container["Name"],
     }
+
+
+def _volume_row(volume: dict[str, Any]) -> formats.Row:
+    return volume | {"Links": str(volume["Links"]), "Size": size_text(volume["Size"])}

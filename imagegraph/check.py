@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from backends.base import CONTAINERS, LAYERS, Found, Volume
+from backends.base import CONTAINERS, LAYERS, VOLUMES, Found, Volume
 from backends.errors import VolumeBusy, VolumeNotFound
 from imagegraph import records, splits
 from imagegraph.model import Problem
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from imagegraph.store import Store
 
 REWRITE = "write its record again"
+
+REMOVER = {LAYERS: "rmi", CONTAINERS: "rm", VOLUMES: "volume rm"}
+"""The command that removes what a volume of that kind belongs to."""
 
 LOOKS = 10
 PAUSE = 0.1
@@ -35,7 +38,7 @@ def check(store: "Store", *, repair: bool = False) -> list[Problem]:
     # The disk is read before the graph: a volume made meanwhile then has its row already.
     disk = list(store.backend.volumes())
     suspects = []
-    for table, kind in (("layers", LAYERS), ("containers", CONTAINERS)):
+    for table, kind in (("layers", LAYERS), ("containers", CONTAINERS), ("volumes", VOLUMES)):
         known = store.graph.known(table)
         there = [met for met in disk if met.volume.kind == kind]
         found += _missing(store, kind, known, {met.volume.id for met in there})
@@ -62,7 +65,9 @@ def _half_done(store: "Store", repair: bool) -> Iterator[Problem]:
     ended = {removed.name for removed in store.reap()} if repair else set()
     for table, id, state, owner in left:
         what = f"left {state} by a process that died"
-        if state == "ready":
+        if state == "ready" and table == "volumes":
+            what = "left half-filled by a process that died"
+        elif state == "ready":
             what = "left by a pull or load that was broken off, for the next to go on from"
         elif owner is None:
             what = "its removal was put off because it was in use"
@@ -87,7 +92,7 @@ def _missing(
         if state != "ready" or id in there or _is_there(store, Volume(kind, id)):
             continue
         if store.graph.known(kind, [id]).get(id) == "ready":
-            remedy = "its files are lost: remove it with rm or rmi, or put the volume back"
+            remedy = f"its files are lost: remove it with {REMOVER[kind]}, or put the volume back"
             yield Problem(f"{kind}/{id}", "its volume is not on disk", remedy, False)
 
 

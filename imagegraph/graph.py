@@ -335,10 +335,12 @@ class Graph(MountPointRows, VolumeRows):
     # What a crash left
 
     def undone(self) -> list[tuple[str, str, str, int | None]]:
-        """(table, id, state, owner) of what is not ready, or held; newest layers first."""
+        """(table, id, state, owner) of what is not ready, or held; newest first in each table."""
         statement = """
             SELECT 'containers', id, state, owner, created FROM containers WHERE state != 'ready'
             UNION ALL SELECT 'layers', id, state, owner, created FROM layers
+                WHERE state != 'ready' OR owner IS NOT NULL
+            UNION ALL SELECT 'volumes', id, state, owner, created FROM volumes
                 WHERE state != 'ready' OR owner IS NOT NULL
             ORDER BY 1, 5 DESC"""
         return [tuple(row[:4]) for row in self._rows(statement)]
@@ -357,18 +359,20 @@ class Graph(MountPointRows, VolumeRows):
         return self._changed()
 
     def drop(self, table: str, id: str) -> None:
-        """Delete the row of `layers` or `containers`; `removed` knows the id for a while."""
+        """Delete the row of a volume's table; `removed` knows the id for a while."""
         self._removing()
+        if table == "volumes":
+            self._rows("DELETE FROM attached WHERE volume = ?", id)
         self._rows(f"DELETE FROM {table} WHERE id = ?", id)
         self._rows("INSERT INTO removed (id) VALUES (?)", id)
         self._rows("DELETE FROM removed WHERE number <= last_insert_rowid() - ?", REMEMBERED)
 
     def removed(self) -> set[str]:
-        """Ids of the layers and containers that were removed last."""
+        """Ids of the layers, containers and data volumes that were removed last."""
         return {row[0] for row in self._rows("SELECT id FROM removed")}
 
     def known(self, table: str, ids: Sequence[str] | None = None) -> dict[str, str]:
-        """id -> state of the rows of `layers` or `containers`, all of them or those asked for."""
+        """id -> state of the rows of a volume's table, all of them or those asked for."""
         if ids is None:
             return dict(self._rows(f"SELECT id, state FROM {table}"))
         statement = f"SELECT id, state FROM {table} WHERE id = ?"

@@ -3,10 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from imagegraph import config as configs
+from imagegraph import volumes
 from imagegraph.listing import container_size, image_size
 from imagegraph.model import Container, Image
 from imagegraph.mounting import mounted
 from imagegraph.reference import in_repository
+from imagegraph.running import state
 from imagegraph.times import rfc3339
 
 if TYPE_CHECKING:
@@ -63,10 +65,21 @@ def container(store: "Store", found: Container, *, size: bool = False) -> dict[s
         "Created": rfc3339(found.created),
         "Path": command[0] if command else "",
         "Args": command[1:],
-        "State": {"Status": "created", "Running": False, "Paused": False, "ExitCode": 0},
+        "State": _state(store, found),
         "Image": f"sha256:{found.image}",
         "Name": f"/{found.name}",
         "Mountpoints": places,
+        "Mounts": [
+            {
+                "Type": "volume",
+                "Name": each.volume.name,
+                "Source": store.backend.location(volumes.kept(each.volume)),
+                "Destination": each.target,
+                "Driver": "local",
+                "RW": not each.read_only,
+            }
+            for each in volumes.attached(store, found)
+        ],
         "HostConfig": {
             "StorageOpt": {"size": str(found.size)} if found.size is not None else {},
             **found.options.get("HostConfig", {}),
@@ -79,3 +92,17 @@ def container(store: "Store", found: Container, *, size: bool = False) -> dict[s
         own = container_size(store, found)
         shown |= {"SizeRw": own, "SizeRootFs": own + image_size(store, base)}
     return shown
+
+
+def _state(store: "Store", found: Container) -> dict[str, Any]:
+    seen = state(store.root, found.id)
+    never = "0001-01-01T00:00:00Z"
+    return {
+        "Status": seen.status,
+        "Running": seen.lives,
+        "Paused": seen.status == "paused",
+        "Pid": seen.pid or 0,
+        "ExitCode": seen.exit_code or 0,
+        "StartedAt": never if seen.started is None else rfc3339(seen.started),
+        "FinishedAt": never if seen.finished is None else rfc3339(seen.finished),
+    }

@@ -11,6 +11,7 @@ from backends.base import LAYERS, Volume
 from backends.changes import ChangesError
 from backends.errors import VolumeNotFound
 from imagegraph import config as configs
+from imagegraph import running
 from imagegraph.differences import bytes_of
 from imagegraph.model import (
     Container,
@@ -21,6 +22,7 @@ from imagegraph.model import (
     Layer,
 )
 from imagegraph.mounting import all_mounted
+from imagegraph.running import State
 from imagegraph.times import stated
 
 if TYPE_CHECKING:
@@ -108,16 +110,16 @@ class _Sizes:
 
 
 def containers(store: "Store", *, every: bool = False) -> list[ContainerSummary]:
-    """The containers that are mounted, or with `every` all of them; the newest first."""
-    mounted = all_mounted()
+    """The containers that run or are mounted, or with `every` all; the newest first."""
+    mounted, states, created = all_mounted(), running.states(store.root), State("created")
     tags = store.graph.all_tags()
     summaries = []
     for container in store.graph.containers():
-        places = tuple(mounted.get(container.id, ()))
-        if places or every:
+        places, state = tuple(mounted.get(container.id, ())), states.get(container.id, created)
+        if every or places or state.lives:
             names = tags.get(container.image)
             name = str(names[0]) if names else container.image[:12]
-            summaries.append(ContainerSummary(container, name, places))
+            summaries.append(ContainerSummary(container, name, places, state))
     return summaries
 
 
@@ -188,15 +190,15 @@ def disk_usage(store: "Store") -> list[Line]:
     active = sum(1 for summary in summaries if summary.containers)
     idle = sum(size for id, size in sizes.items() if id not in used)
     rows = containers(store, every=True)
-    mounted = [row for row in rows if row.mounts]
+    busy = [row for row in rows if row.is_used]
     own = {row.container.id: _exclusive(store, row.container) for row in rows}
-    kept = {row.container.id for row in mounted}
+    kept = {row.container.id for row in busy}
     return [
         Line("Images", len(summaries), active, sum(sizes.values()), idle),
         Line(
             "Containers",
             len(rows),
-            len(mounted),
+            len(busy),
             _total(own.values()),
             _total(size for id, size in own.items() if id not in kept),
         ),

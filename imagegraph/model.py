@@ -8,6 +8,7 @@ import os
 from typing import Any, NamedTuple
 
 from imagegraph.reference import Reference
+from imagegraph.running import State
 
 
 def new_id() -> str:
@@ -75,6 +76,16 @@ class Container(NamedTuple):
     options: dict[str, Any]
 
 
+class DataVolume(NamedTuple):
+    """A volume that containers mount and that outlives them; an anonymous one's name is its id."""
+
+    id: str
+    name: str
+    anonymous: bool
+    created: int
+    labels: dict[str, str]
+
+
 class ImageSummary(NamedTuple):
     """A row of `images`: the image, its tags in order, and the bytes of all its layers."""
 
@@ -86,11 +97,22 @@ class ImageSummary(NamedTuple):
 
 
 class ContainerSummary(NamedTuple):
-    """A row of `ps`: the container, its image as a name, and where it is mounted."""
+    """A row of `ps`: the container, its image as a name, where it is mounted, and its process."""
 
     container: Container
     image: str
     mounts: tuple[str, ...]
+    state: State
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it runs or is mounted."""
+        return self.state.lives or bool(self.mounts)
+
+    @property
+    def status(self) -> str:
+        """As its state says, but that one which is mounted and does not run is `mounted`."""
+        return "mounted" if self.mounts and not self.state.lives else self.state.status
 
 
 class HistoryEntry(NamedTuple):
@@ -108,7 +130,8 @@ class HistoryEntry(NamedTuple):
 class Removed(NamedTuple):
     """One thing that `rmi` or `prune` did.
 
-    Its kind is "untagged", "image", "layer", "container", or "snapshot" for one of others.
+    Its kind is "untagged", "image", "layer", "container", "volume", "filling" for one that ended
+    half-way, or "snapshot" for one of others.
     """
 
     kind: str

@@ -16,6 +16,8 @@ from imagegraph.reference import Reference
 if TYPE_CHECKING:
     from imagegraph.store import Store
 
+    Frozen = Callable[[], contextlib.AbstractContextManager[None]]
+
 
 def add_image(
     store: "Store",
@@ -48,6 +50,7 @@ def commit(
     change: Callable[[dict[str, Any]], dict[str, Any]],
     squash: bool,
     form: str,
+    frozen: "Frozen",
 ) -> tuple[Image, list[str]]:
     """See Store.commit."""
     base = store.graph.image(container.image)
@@ -69,14 +72,29 @@ def commit(
     below, parent = (None, None) if squash else (base.layer, base.id)
     image = Image(new_id(), layer, parent, created, configs.dump(document), None)
     with _making_layer(store, layer, below, created):
-        copied = store.backend.snapshot(
-            Volume(CONTAINERS, container.id),
-            Volume(LAYERS, layer),
-            _record(image, below, reference),
-        )
+        record = _record(image, below, reference)
+        with frozen():
+            copied = _snapshot(store, container, Volume(LAYERS, layer), record)
         before = _publish(store, image, None, reference, form)
     _describe(store, before)
     return image, copied
+
+
+def _snapshot(store: "Store", container: Container, layer: Volume, record: bytes) -> list[str]:
+    """A sealed copy of the container, but of the mount points that were made for it to run."""
+    source = Volume(CONTAINERS, container.id)
+    if not store.graph.mount_points(container.id):
+        copied = store.backend.snapshot(source, layer, record)
+        if not store.graph.mount_points(container.id):
+            return copied
+        # It was started for the first time meanwhile.
+        store.backend.remove(layer)
+    from imagegraph import mount_points
+
+    def edit(tree: str) -> None:
+        mount_points.strip(tree, store.graph.mount_points(container.id))
+
+    return store.backend.snapshot(source, layer, record, edit)
 
 
 def tag(store: "Store", image: Image, reference: Reference) -> None:

@@ -1,7 +1,7 @@
 """The records beside the volumes: what a lost database could be made again from.
 
 Each is one JSON object. A layer's names its parent layer and the images that have it on top, with
-their configs and tags; a container's is its row.
+their configs and tags; that of a container or a data volume is its row.
 
 The graph comes first: a record for which the disk has no room stays as it was, until `check` with
 repair writes it again.
@@ -12,11 +12,11 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from backends.base import CONTAINERS, LAYERS, Backend, Volume
+from backends.base import CONTAINERS, LAYERS, VOLUMES, Backend, Volume
 from backends.errors import NoSpace, VolumeNotFound
 from imagegraph import config as configs
 from imagegraph.graph import Graph
-from imagegraph.model import Container, Image
+from imagegraph.model import Container, DataVolume, Image
 from imagegraph.reference import Reference
 
 
@@ -41,6 +41,11 @@ def of_layer(
 def of_container(container: Container) -> bytes:
     """The record of a container."""
     return _dump({"kind": "container", **container._asdict()})
+
+
+def of_volume(volume: DataVolume) -> bytes:
+    """The record of a data volume."""
+    return _dump({"kind": "volume", **volume._asdict()})
 
 
 def _document(config: bytes) -> Any:
@@ -77,10 +82,13 @@ def describe_container(graph: Graph, backend: Backend, id: str) -> None:
 
 
 def wanted(graph: Graph, volume: Volume) -> bytes | None:
-    """What the record of the layer or container is to say; None if the graph does not know it."""
+    """What the record of the volume is to say; None if the graph does not know it."""
     if volume.kind == CONTAINERS:
         container = graph.container_by_prefix(volume.id)
         return of_container(container) if container else None
+    if volume.kind == VOLUMES:
+        kept = graph.data_volume(volume.id)
+        return of_volume(kept) if kept else None
     chain = graph.chain(volume.id)
     images = [(image, graph.tags(image.id)) for image in graph.images_on(volume.id)]
     return of_layer(volume.id, chain[0].parent, images) if chain else None

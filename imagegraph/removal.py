@@ -156,21 +156,23 @@ def prune(
     *,
     unused: bool = False,
     wanted: Callable[[Image | Container], bool] = lambda _: True,
+    remove: Callable[[Container], object] | None = None,
 ) -> list[Removed]:
     """Remove containers that neither run nor are mounted, then dangling images.
 
     `unused`: also tagged images that no container is cloned from. `wanted` says which
-    of them may go. What dead processes left behind goes as well. What turned out to be in use is
-    in the answer as kind "busy", with the reason for its name.
+    of them may go, `remove` how a container does. What dead processes left behind goes as well.
+    What turned out to be in use is in the answer as kind "busy", with the reason for its name.
     """
     from imagegraph.mounting import all_mounted
+    from imagegraph.running import process
 
     removed = store.reap()
     used = all_mounted()
     for container in store.graph.containers():
-        if container.id not in used and wanted(container):
+        if container.id not in used and process(container.id) is None and wanted(container):
             try:
-                store.remove_container(container)
+                (remove or store.remove_container)(container)
                 removed.append(Removed("container", container.id))
             except Conflict as conflict:
                 removed.append(Removed("busy", str(conflict)))

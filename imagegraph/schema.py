@@ -3,7 +3,7 @@
 `PRAGMA user_version` counts the migrations that a database has had. A row's state tells how
 far the disk has followed it: `creating` and `removing` rows are invisible to every listing, and
 carry the token of the process that works on them. A `ready` layer that carries one is held by a
-process that is about to make an image of it.
+process that is about to make an image of it, and a `ready` volume by one that is filling it.
 """
 
 import sqlite3
@@ -108,7 +108,8 @@ MIGRATIONS = (
         state TEXT NOT NULL CHECK (state IN ('creating', 'ready', 'removing')),
         owner INTEGER,
         created INTEGER NOT NULL,
-        labels TEXT NOT NULL
+        labels TEXT NOT NULL,
+        filled INTEGER NOT NULL DEFAULT 0
     ) WITHOUT ROWID;
     CREATE INDEX volumes_undone ON volumes (state) WHERE state != 'ready';
     CREATE TABLE attached (

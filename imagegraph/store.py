@@ -27,20 +27,24 @@ from types import TracebackType
 from typing import Any, Self
 
 from backends import detect
-from backends.base import CONTAINERS, LAYERS, STAGING, Backend, Volume
+from backends.base import CONTAINERS, LAYERS, STAGING, VOLUMES, Backend, Volume
 from backends.changes import Change, Compared
 from backends.errors import BackendError, Unavailable, VolumeBusy, VolumeNotFound
-from imagegraph import publishing, records, removal, reserve, splits
+from imagegraph import attachments, publishing, records, removal, reserve, running, splits
+from imagegraph import config as configs
 from imagegraph.errors import Conflict, NameInUse, NotFound, StoreError
 from imagegraph.founding import founded, founding
 from imagegraph.graph import Graph
-from imagegraph.model import Container, Image, Removed, new_id
+from imagegraph.model import Container, DataVolume, Image, Removed, new_id
 from imagegraph.names import check, random_name
 from imagegraph.owners import Owner
 from imagegraph.reference import Reference
 
 DEFAULT_ROOT = "/var/lib/cowshed"
 DATABASE = "graph.sqlite3"
+
+_KINDS = {"containers": (CONTAINERS,), "layers": (STAGING, LAYERS), "volumes": (VOLUMES,)}
+"""Where the volumes of a table's rows are, from their making on."""
 
 Fill = Callable[[str], int]
 """Puts a tree into the directory that it is given; returns the bytes of its regular files."""
@@ -175,10 +179,12 @@ class Store:
         change: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config,
         squash: bool = False,
         form: str = "docker",
+        frozen: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> tuple[Image, list[str]]:
         """Make an image of the container as it is now: one snapshot, whatever it weighs.
 
         `change` turns the container's config into the image's; `squash` makes it a single layer.
+        The snapshot is made within `frozen`, which may hold still who writes to the container.
         Returns the image and the nested subvolumes whose contents were copied in.
         Raises BackendError; Conflict if the container's image is gone.
         """
@@ -191,6 +197,7 @@ class Store:
             change=change,
             squash=squash,
             form=form,
+            frozen=frozen,
         )
 
     def tag(self, image: Image, reference: Reference) -> None:
@@ -220,9 +227,13 @@ class Store:
         """Clone `count` containers from the image, all of them or none.
 
         `name`: of the one, or the stem of several (`name-1`, ...); by default a random one each.
-        `size`: bytes that each may add to the image. Raises NameInUse, NotFound, BackendError.
+        `size`: bytes that each may add to the image. The data volumes that image and options ask
+        for are made and attached. Raises NameInUse, NotFound, StoreError, BackendError.
         """
-        containers = self._named(image, name, count, size, options or {})
+        options = options or {}
+        inner = configs.load(image.config).get("config") or {}
+        wants = attachments.wanted(configs.overlaid(inner, options.get("Config", {})), options)
+        containers = self._named(image, name, count, size, options)
         source = Volume(LAYERS, image.layer)
         try:
             for container in containers:
@@ -230,13 +241,31 @@ class Store:
                 self.backend.create(volume, source, records.of_container(container))
                 if size is not None:
                     self.backend.limit(volume, size)
+            made = self._attach(containers, wants) if wants else []
             with self.graph.writing():
+                for fresh in made:
+                    self.graph.ready_volume(fresh.id)
                 for container in containers:
                     self.graph.ready_container(container.id)
         except BaseException:
+            if wants:
+                self._detach(containers)
             self.undo("containers", [container.id for container in containers])
             raise
         return containers
+
+    def _attach(
+        self, containers: list[Container], wants: list[attachments.Wanted]
+    ) -> list[DataVolume]:
+        """The data volumes that were made for new containers, and become ready with them."""
+        from imagegraph import volumes
+
+        return volumes.attach(self, containers, wants)
+
+    def _detach(self, containers: list[Container]) -> None:
+        from imagegraph import volumes
+
+        volumes.undo(self, containers)
 
     def _named(
         self, image: Image, name: str | None, count: int, size: int | None, options: dict[str, Any]
@@ -279,11 +308,14 @@ class Store:
             raise NameInUse(f"the container name {name} is in use") from error
         records.describe_container(self.graph, self.backend, container.id)
 
-    def remove_container(self, container: Container, *, force: bool = False) -> list[str]:
+    def remove_container(
+        self, container: Container, *, force: bool = False, volumes: bool = False
+    ) -> list[str]:
         """Remove the container and its volume; `force` unmounts it first.
 
         `force` also destroys the snapshots that others have made of the volume: their names are
-        returned. Raises Conflict, naming them, or the mount or process that uses it; the
+        returned. `volumes`: its anonymous data volumes go with it, unless another container has
+        them. Raises Conflict, naming the snapshots, or the mount or process that uses it; the
         container then stays.
         """
         from imagegraph import mounting
@@ -299,29 +331,47 @@ class Store:
         with self.graph.writing():
             if not self.graph.doom_container(container.id, self.owner.token):
                 raise NotFound(f"container {container.name} was removed meanwhile")
+            doomed = self._doom(container) if volumes else []
         try:
             destroyed = self.backend.remove(Volume(CONTAINERS, container.id), force=force)
         except (VolumeBusy, Unavailable) as error:
-            self._keep(container)
+            self._keep(container, doomed)
             if isinstance(error, VolumeBusy):
                 raise Conflict(f"container {container.name} stays: {error}") from error
             raise
         with self.graph.writing():
             self.graph.drop("containers", container.id)
         mounting.forget(self, container)
+        running.forget(self.root, container.id)
+        if doomed:
+            self._discard(container, doomed)
         return destroyed
 
-    def _keep(self, container: Container) -> None:
+    def _doom(self, container: Container) -> list[DataVolume]:
+        from imagegraph import volumes
+
+        return volumes.doom(self, container)
+
+    def _discard(self, container: Container, doomed: list[DataVolume]) -> None:
+        from imagegraph import volumes
+
+        volumes.discard(self, container, doomed)
+
+    def _keep(self, container: Container, doomed: list[DataVolume]) -> None:
         """Have a container back that could not be removed, unless its removal had begun."""
         try:
             with self.open_tree(container):
                 pass
         except VolumeNotFound:
             self._leave("containers", container.id)
+            for volume in doomed:
+                self._leave("volumes", volume.id)
             return
         except Unavailable:
             pass  # Nothing was touched: the pool is not there.
         with self.graph.writing():
+            for volume in doomed:
+                self.graph.ready_volume(volume.id)
             self.graph.ready_container(container.id)
 
     # Trees
@@ -344,15 +394,23 @@ class Store:
         """The changes from `base` to the image or container, in byte order of paths.
 
         Without `base`: from the image that the container was cloned from, or from the image's
-        parent layer (an empty tree if it has none).
+        parent layer (an empty tree if it has none). Mount points made for a container to run are
+        no addition (see mount_points).
         """
+        if isinstance(thing, Container) and self.graph.mount_points(thing.id):
+            return _changes(self.compared(thing, base))
         return self.backend.changes(self.volume(thing), self._below(thing, base))
 
     def compared(
         self, thing: Image | Container, base: Image | None = None
     ) -> contextlib.AbstractContextManager[Compared]:
         """The trees that `diff` compares, as they are now, and their changes."""
-        return self.backend.compared(self.volume(thing), self._below(thing, base))
+        compared = self.backend.compared(self.volume(thing), self._below(thing, base))
+        if isinstance(thing, Container):
+            from imagegraph import mount_points
+
+            return mount_points.left_out(self, thing, compared)
+        return compared
 
     def _below(self, thing: Image | Container, base: Image | None) -> Volume | None:
         if base is not None:
@@ -368,7 +426,7 @@ class Store:
     # What failed, and what a crash left
 
     def undo(self, table: str, ids: list[str]) -> None:
-        """End what this process began and did not finish; `table` is `layers` or `containers`.
+        """End what this process began and did not finish; `table` is that of its rows.
 
         Where the disk or the graph refuses, the rows stay for `reap`. What is `ready` stays: an
         interruption may come between its publication and the end of the operation.
@@ -384,8 +442,7 @@ class Store:
                         self._leave(table, id)
 
     def _end(self, table: str, id: str) -> None:
-        kinds = (CONTAINERS,) if table == "containers" else (STAGING, LAYERS)
-        for kind in kinds:
+        for kind in _KINDS[table]:
             self.backend.remove(Volume(kind, id))
         if table == "layers":
             splits.drop(self.root, id)
@@ -406,6 +463,9 @@ class Store:
         for table, id, state, owner in self.graph.undone():
             if self.owner.lives(owner):
                 continue
+            if table == "volumes" and state == "ready":
+                ended += self._emptied(id, owner)
+                continue
             with self.graph.writing():
                 if state == "ready" and self.graph.layer_is_needed(id):
                     self.graph.release([id])
@@ -421,6 +481,15 @@ class Store:
                 ended.append(Removed(table.removesuffix("s"), id))
         return ended
 
+    def _emptied(self, id: str, owner: int | None) -> list[Removed]:
+        """What became of a data volume that a dead process was filling."""
+        from imagegraph import filling
+
+        try:
+            return [Removed("filling", id)] if filling.recover(self, id, owner) else []
+        except BackendError:
+            return []
+
 
 def _require_backend(root: str, name: str, wanted: str | None) -> None:
     """Raises StoreError if there is no backend `name`, or it is not the one that is wanted."""
@@ -428,6 +497,11 @@ def _require_backend(root: str, name: str, wanted: str | None) -> None:
         raise StoreError(f"the store at {root} is a {name} store, not a {wanted} one")
     if name not in detect.NAMES:
         raise StoreError(f"there is no backend {name}: take {', '.join(detect.NAMES)}")
+
+
+def _changes(compared: contextlib.AbstractContextManager[Compared]) -> Iterator[Change]:
+    with compared as both:
+        yield from both.changes
 
 
 def _name(stem: str | None, count: int, number: int, attempt: int) -> str:

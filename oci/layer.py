@@ -17,7 +17,7 @@ refuses, security.selinux too, is an error and never left out. Names are bytes.
 import errno
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from oci import compression
@@ -58,13 +58,21 @@ class AppliedLayer(NamedTuple):
     faithful: bool
 
 
-def apply(source: BinaryIO, tree: str, *, progress: Progress | None = None) -> Applied:
+def apply(
+    source: BinaryIO,
+    tree: str,
+    *,
+    extraction: Callable[[], Extraction] = Extraction,
+    kept: Iterable[int] = (),
+    progress: Progress | None = None,
+) -> Applied:
     """Write the archive that `source` gives, from where it stands, into the directory `tree`.
 
     `source` may be a file, a pipe or any binary stream, and is read to its end. `progress` hears
     of the bytes taken from it. The tree's root gets what the archive says of "./"; an entry that
     is there already is replaced, a directory by a directory only in its metadata. When it fails,
-    what was written until then is left in the tree.
+    what was written until then is left in the tree. `extraction` makes what writes the entries;
+    descriptors that `tree` or it has need of are `kept`.
 
     Raises ArchiveError, NoSpace, NotSupported (an attribute or a time that the filesystem cannot
     store), Unavailable (a user other than root, and an owner or device that only root can make)
@@ -83,7 +91,12 @@ def apply(source: BinaryIO, tree: str, *, progress: Progress | None = None) -> A
             if not _splice(fd, pipe, tell):
                 _send_all(pipe, _pieces(b"", source, tell))
 
-    entries, size = run_inside(tree, _unpack, feed).split()
+    def unpack(pipe: int) -> str:
+        with io.FileIO(pipe, closefd=False) as archive:
+            count, size = extraction().run(Reader(archive))
+        return f"{count} {size}"
+
+    entries, size = run_inside(tree, unpack, feed, kept).split()
     return Applied(int(entries), int(size))
 
 
@@ -130,13 +143,20 @@ def apply_layer(
     return AppliedLayer(entries, size, f"sha256:{digest.hexdigest()}", length, bool(faithful))
 
 
-def make(tree: str, out: BinaryIO, *, progress: Progress | None = None) -> list[bytes]:
+def make(
+    tree: str,
+    out: BinaryIO,
+    *,
+    without: Collection[bytes] = (),
+    progress: Progress | None = None,
+) -> list[bytes]:
     """Write the directory `tree` to `out` as one archive; returns its sockets, which no tar holds.
 
     Entries come in byte order of their paths, which end in a slash where they are directories,
     after the root as "./". A file with several
     names has its body under the first. Only names, metadata and contents count, so equal trees
     give equal bytes. The tree may be hostile: no link is followed, no fifo or device is opened.
+    Entries `without` are left out; of a directory that is one, all that is in it has to be one.
     `progress` hears of the bytes written.
 
     Raises TreeChanged when an entry changes while it is read and BackendError when one cannot
@@ -148,13 +168,7 @@ def make(tree: str, out: BinaryIO, *, progress: Progress | None = None) -> list[
         out.write(piece)
         tell(len(piece))
 
-    return pack(tree, write)
-
-
-def _unpack(pipe: int) -> str:
-    with io.FileIO(pipe, closefd=False) as source:
-        count, size = Extraction().run(Reader(source))
-    return f"{count} {size}"
+    return pack(tree, write, without=without)
 
 
 def _begin(source: BinaryIO) -> tuple[bytes, int]:

@@ -8,7 +8,7 @@ inodes that have further names still to come.
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from backends.errors import BackendError
@@ -123,18 +123,29 @@ class _NoRecorder:
     def end(self) -> None: ...
 
 
-def pack(tree: str, write: Callable[[bytes], object]) -> list[bytes]:
-    """Write the directory `tree` as an archive; see oci.layer.make."""
+def pack(
+    tree: str,
+    write: Callable[[bytes], object],
+    *,
+    without: Collection[bytes] = (),
+    base: bytes = b"",
+) -> list[bytes]:
+    """Write the directory `tree` as an archive; see oci.layer.make.
+
+    `base` is what the directory is called in it, and begins all other names.
+    """
     with reading(b""):
         cursor = Cursor(tree)
     with cursor:
         archive = Archive(cursor, write)
         for path, name, is_directory in _walk(cursor):
+            if path in without:
+                continue
             with reading(path):
                 status = lstat(name, cursor.fd)
             if stat.S_ISDIR(status.st_mode) != is_directory:
                 raise TreeChanged(_replaced(path))
-            archive.add(path, name, status)
+            archive.add(b"/".join(filter(None, (base, path))), name, status)
     archive.end()
     return archive.sockets
 

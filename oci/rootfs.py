@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from backends.copy import copy_tree
 from imagegraph import config as configs
+from imagegraph import mount_points
 from imagegraph.instructions import apply_all
 from imagegraph.model import Container, Image
 from imagegraph.reference import Reference
@@ -101,10 +102,16 @@ def export_rootfs(
 ) -> list[bytes]:
     """Write the files of an image or container to `out` as one tar.
 
-    Returns the paths of sockets, which no tar can hold. Raises BackendError, TreeChanged; an
-    OSError is that of `out`.
+    Mount points that were made for a container to run are not among them. Returns the paths of
+    sockets, which no tar can hold. Raises BackendError, TreeChanged; an OSError is that of `out`.
     """
     from oci.layer import make
 
     with store.open_tree(thing) as tree:
-        return make(tree, out, progress=progress)
+        return make(tree, out, without=_mount_points(store, thing, tree), progress=progress)
+
+
+def _mount_points(store: Store, thing: Image | Container, tree: str) -> set[bytes]:
+    if isinstance(thing, Image):
+        return set()
+    return mount_points.hidden(tree, store.graph.mount_points(thing.id))

@@ -68,7 +68,7 @@ def do(top: Path, step: Step) -> None:
     """Do one step to the tree, if that is possible."""
     operation, first, second = step
     one, other = (os.path.join(os.fsencode(top), path) for path in (first, second))
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
         (STEPS | SUBVOLUME_STEPS)[operation](one, other)
 
 

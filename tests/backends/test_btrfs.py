@@ -1,5 +1,6 @@
 """What only btrfs volumes go through: chattr, nested subvolumes out of reach, quotas, clocks."""
 
+import errno
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backends import btrfs
-from backends.base import CONTAINERS, LAYERS, STAGING, Volume
+from backends.base import CONTAINERS, LAYERS, STAGING, VOLUMES, Volume
 from backends.btrfs import BtrfsBackend
 from backends.changes import CLOCK_MARGIN
 from backends.errors import BackendError, VolumeBusy
@@ -237,3 +238,18 @@ def test_what_is_no_volume_any_more_is_told_as_that(
 def compare(backend: BtrfsBackend, volume: Volume, base: Volume | None) -> None:
     with backend.compared(volume, base) as compared:
         list(compared.changes)
+
+
+def test_a_data_volume_that_cannot_be_made_durable_is_not_there(
+    backend: BtrfsBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: str) -> None:
+        raise OSError(errno.EIO, "no disk")
+
+    volume = Volume(VOLUMES, new_id())
+    with monkeypatch.context() as patch:
+        patch.setattr(btrfs, "sync_directory", fail)
+        with pytest.raises(BackendError):
+            backend.create(volume)
+    assert list(backend.volumes()) == []
+    backend.create(volume)

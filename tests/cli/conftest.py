@@ -28,13 +28,15 @@ class Cowshed:
             "PYTHONPATH": str(CHECKOUT),
         }
 
+    def command(self, *arguments: str) -> list[str]:
+        return [*COMMAND, "--root", str(self.root), *arguments]
+
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
-        command = [*COMMAND, "--root", str(self.root), *arguments]
-        return subprocess.Popen(command, env=self.env, **options)
+        return subprocess.Popen(self.command(*arguments), env=self.env, **options)
 
     def raw(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
-        command = [*COMMAND, "--root", str(self.root), *arguments]
         options = {"stdin": subprocess.DEVNULL, **options} if "input" not in options else options
+        command = self.command(*arguments)
         return subprocess.run(command, env=self.env, capture_output=True, **options)
 
     def __call__(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

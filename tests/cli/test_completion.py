@@ -32,7 +32,7 @@ def herd(cowshed: Cowshed) -> Cowshed:
 
 
 def test_commands_are_completed(herd: Cowshed):
-    assert offered(herd, "r") == ["rmi", "rm", "rename"]
+    assert offered(herd, "r") == ["rmi", "run", "rm", "rename"]
     assert "--no-trunc" in offered(herd, "ps", "--")
 
 

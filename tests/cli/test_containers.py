@@ -83,6 +83,7 @@ def test_json_is_one_document_with_documented_fields(herd: Cowshed):
         "Command": ["sh"],
         "Created": herd.json("inspect", "cid")[0]["Created"],
         "State": "created",
+        "Status": "Created",
         "Mountpoints": [],
         "Labels": {},
         "SizeLimit": None,

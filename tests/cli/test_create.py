@@ -13,7 +13,7 @@ from tests.cli.conftest import Cowshed
 NOTHING: dict[str, Any] = dict.fromkeys(
     "command env env_file user workdir entrypoint label label_file hostname volume mount tmpfs "
     "network expose memory cpus cap_add cap_drop security_opt stop_signal stop_timeout "
-    "publish restart device add_host dns shm_size ulimit group_add pid ipc attach".split()
+    "publish restart device add_host dns shm_size ulimit group_add pid ipc runtime attach".split()
 ) | {
     "interactive": False,
     "tty": False,

@@ -25,7 +25,8 @@ def nowhere(tmp_path: Path) -> Cowshed:
 def test_the_commands_are_those_of_the_list():
     wanted = (
         "init info import export load save pull push search login logout images history inspect "
-        "tag rmi create ps rm rename mount umount diff commit df prune check"
+        "tag rmi create run start exec attach stop kill wait logs cp ps rm rename mount umount "
+        "diff commit volume df prune check"
     )
     assert {name for name, entry in ENTRIES.items() if not entry.hidden} == set(wanted.split())
 
@@ -220,7 +221,7 @@ def test_a_full_device_is_one_clear_line(cowshed: Cowshed, arguments: tuple[str,
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("run", "-it", "x"), "cowshed has no `run` yet"),
+        (("build", "-t", "x"), "cowshed has no `build` yet"),
         (("system", "df"), "it is cowshed df"),
         (("container", "ls"), "it is cowshed ps"),
         (("image", "prune"), "it is cowshed prune"),

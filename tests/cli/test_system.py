@@ -63,10 +63,11 @@ def test_info_tells_what_the_store_is(cowshed: Cowshed):
 
 def test_df_has_the_columns_of_docker_system_df(cowshed: Cowshed):
     lines = cowshed("df").stdout.splitlines()
-    assert lines[0] == "TYPE         TOTAL     ACTIVE    SIZE      RECLAIMABLE"
-    assert lines[1] == "Images       1         0         9B        9B (100%)"
-    assert lines[2].startswith("Containers   0         0         0B")
-    assert lines[4].startswith("Pool: ")
+    assert lines[0] == "TYPE            TOTAL     ACTIVE    SIZE      RECLAIMABLE"
+    assert lines[1] == "Images          1         0         9B        9B (100%)"
+    assert lines[2].startswith("Containers      0         0         0B")
+    assert lines[3].startswith("Local Volumes   0         0         0B")
+    assert lines[5].startswith("Pool: ")
 
 
 def test_df_tells_shared_and_own_bytes_of_each_image(cowshed: Cowshed):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from imagegraph import listing
+from imagegraph import listing, volumes
 from imagegraph.check import check
 from imagegraph.model import Image
 from imagegraph.reference import parse
@@ -173,6 +173,48 @@ OPERATIONS: dict[str, Callable[[Store], None]] = {
 }  # fmt: skip
 
 
+def build_volumes(store: Store) -> None:
+    """The volumes hay and loose, both empty; a container herd that has hay and one of its own."""
+    files = {f"data/{number}": b"%d" % number for number in range(3)}
+    full = add_image(store, {**files, "data/sub/file": b"f" * 9000}, "full:1", Volumes={"/x": {}})
+    volumes.create(store, "loose")
+    store.create(full, name="herd", options={"HostConfig": {"Binds": ["hay:/data"]}})
+
+
+def volume_create(store: Store) -> None:
+    volumes.create(store, "fodder")
+
+
+def volume_rm(store: Store) -> None:
+    volumes.remove(store, volumes.find(store, "loose"))
+
+
+def volume_fill(store: Store) -> None:
+    with store.open_tree(store.container("herd")) as tree:
+        root = os.open(tree, os.O_PATH)
+        try:
+            volumes.fill(store, volumes.find(store, "hay"), root, "/data")
+        finally:
+            os.close(root)
+
+
+def create_with_volumes(store: Store) -> None:
+    options = {"HostConfig": {"Binds": ["fodder:/f"]}}
+    store.create(store.image("full:1"), name="web", count=2, options=options)
+
+
+def rm_with_volumes(store: Store) -> None:
+    store.remove_container(store.container("herd"), volumes=True)
+
+
+VOLUME_OPERATIONS: dict[str, Callable[[Store], None]] = {
+    operation.__name__: operation
+    for operation in (
+        volume_create, volume_rm, volume_fill, create_with_volumes, rm_with_volumes,
+    )
+}  # fmt: skip
+
+
 def done(name: str, before: State) -> Callable[[State], bool]:
     """Whether a state is the one that the operation, begun in `before`, leads to."""
 
@@ -243,6 +285,7 @@ def main() -> None:
     # Imported now, so that what follows is the operation and nothing else.
     modules = (
         "backends.btrfs backends.copy backends.zfs imagegraph.mounting oci.identity oci.loading"
+        " imagegraph.filling"
     )
     for module in modules.split():
         importlib.import_module(module)
@@ -255,7 +298,7 @@ def main() -> None:
         with Store.open(root) as store:
             print("ready", flush=True)
             sys.stdin.readline()
-            {**OPERATIONS, "identify": identify}[name](store)
+            {**OPERATIONS, **VOLUME_OPERATIONS, "identify": identify}[name](store)
     os.write(1, b"done\n")
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from imagegraph import volumes
 from imagegraph.check import check
 from imagegraph.model import Container, Image
 from imagegraph.reference import parse
 from imagegraph.store import Store
-from tests.crash.scene import State, build_in, state
+from tests.crash.scene import State, build_in, build_volumes, state, volume_fill
 from tests.store.scenes import assert_sound, document, loopback_root, release, tags, write
 from tests.trees import Entry, entries
 
@@ -195,3 +196,39 @@ def test_what_nobody_acknowledged_is_lost_which_shows_that_the_cut_is_one(
     release(root)
     with Store.open(str(found)) as store, store.open_tree(store.container("work")) as tree:
         assert not Path(tree, "unwritten").exists()
+
+
+def data(store: Store) -> Trees:
+    """Every data volume, to the last attribute and byte."""
+    found = {}
+    for volume in volumes.listed(store):
+        with store.backend.open(volumes.kept(volume)) as tree:
+            found[volume.name] = entries(tree)
+    return found
+
+
+def test_data_volumes_and_what_filled_them(root: Path, found: Path) -> None:
+    with Store.open(str(root)) as store:
+        build_volumes(store)
+        volumes.create(store, "fodder")
+        volume_fill(store)
+        before = data(store)
+        assert len(before) == 4 and len(before["hay"]) == 6
+        cut(root, found)
+    release(root)
+    with Store.open(str(found)) as store:
+        assert data(store) == before
+        assert all(problem.repaired for problem in check(store, repair=True))
+        assert data(store) == before
+        assert_sound(store)
+        assert volumes.remove(store, volumes.find(store, "fodder")) == []
+
+
+def test_a_data_volume_that_is_the_last_thing_made(root: Path, found: Path) -> None:
+    with Store.open(str(root)) as store:
+        volumes.create(store, "fodder")
+        cut(root, found)
+    release(root)
+    with Store.open(str(found)) as store:
+        assert data(store).keys() == {"fodder"}
+        assert_sound(store)

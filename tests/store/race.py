@@ -4,7 +4,9 @@ It waits for a line on its input, works, and prints one JSON object: what it was
 error that is not part of the game.
 """
 
+import contextlib
 import json
+import os
 import random
 import sys
 import tempfile
@@ -13,7 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from backends.errors import CowshedError, VolumeNotFound
-from imagegraph import listing, removal
+from imagegraph import listing, removal, volumes
 from imagegraph.check import check
 from imagegraph.errors import Conflict, NameInUse, NotFound
 from imagegraph.model import Container
@@ -31,7 +33,7 @@ EXPECTED = (Conflict, NotFound, NameInUse)
 
 def step(store: Store, rng: random.Random, mine: list[Container]) -> str:
     what = rng.choice(
-        "create create commit commit rm rmi tag import load load identify list prune".split()
+        "create create commit commit rm rmi tag import load load identify list prune volume".split()
     )
     images = store.graph.images()
     if what == "import" or not images:
@@ -41,13 +43,19 @@ def step(store: Store, rng: random.Random, mine: list[Container]) -> str:
     elif what == "identify":
         identify(store, rng.choice(images))
     elif what == "create":
-        mine += store.create(rng.choice(images), count=rng.randint(1, 3))
+        binds = rng.choice([[], ["shared0:/x"], [f"shared{rng.randrange(4)}:/x"]])
+        options = {"Config": {"Volumes": {"/y": {}}}, "HostConfig": {"Binds": binds}}
+        given = options if rng.random() < 0.5 else {}
+        mine += store.create(rng.choice(images), count=rng.randint(1, 3), options=given)
     elif what == "commit" and mine:
         container = rng.choice(mine)
         write(store, container, {f"d/{rng.randrange(9)}": rng.randbytes(50)})
         commit(store, container, f"shared:{rng.randrange(4)}" if rng.random() < 0.5 else None)
     elif what == "rm" and mine:
-        store.remove_container(mine.pop(rng.randrange(len(mine))))
+        container = mine.pop(rng.randrange(len(mine)))
+        store.remove_container(container, volumes=rng.random() < 0.7)
+    elif what == "volume":
+        work_on_volume(store, rng)
     elif what == "rmi":
         name = rng.choice([rng.choice(images).id, f"shared:{rng.randrange(4)}"])
         store.remove_image(name, force=rng.random() < 0.5, prune=rng.random() < 0.8)
@@ -64,6 +72,22 @@ def step(store: Store, rng: random.Random, mine: list[Container]) -> str:
     elif what == "prune":
         removal.prune(store, wanted=lambda thing: not isinstance(thing, Container))
     return what
+
+
+def work_on_volume(store: Store, rng: random.Random) -> None:
+    volume = volumes.create(store, f"shared{rng.randrange(4)}")
+    if images := store.graph.images():
+        # Image and volume may be removed meanwhile.
+        with contextlib.suppress(VolumeNotFound), store.open_tree(rng.choice(images)) as tree:
+            root = os.open(tree, os.O_PATH)
+            try:
+                volumes.fill(store, volume, root, "/")
+            finally:
+                os.close(root)
+    if rng.random() < 0.5:
+        volumes.remove(store, volume)
+    elif rng.random() < 0.2:
+        volumes.prune(store)
 
 
 def load(store: Store, height: int, name: str) -> None:

@@ -93,9 +93,8 @@ def assert_sound(store: Store) -> None:
     pool = f"{store.root}/pool"
     assert os.listdir(f"{pool}/staging") == []
     assert os.listdir(f"{pool}/removing") == []
-    volumes = [
-        f"{kind}-{id}" for kind in ("layers", "containers") for id in os.listdir(f"{pool}/{kind}")
-    ]
+    kinds = ("layers", "containers", "volumes")
+    volumes = [f"{kind}-{id}" for kind in kinds for id in os.listdir(f"{pool}/{kind}")]
     assert sorted(os.listdir(f"{pool}/records")) == sorted(volumes)
 
 
@@ -108,7 +107,7 @@ def assert_nothing_left_in(home: zfs_dataset.Home | None) -> None:
         name, deferred = line.removeprefix(home.dataset).removeprefix("/").split("\t")
         dataset, _, snapshot = name.partition("@")
         kind, _, id = dataset.partition("/")
-        assert not id or kind in ("layers", "containers"), name
+        assert not id or kind in ("layers", "containers", "volumes"), name
         assert not snapshot or deferred == "on" or (kind, id) == ("layers", snapshot), name
 
 

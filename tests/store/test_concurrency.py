@@ -59,7 +59,7 @@ def test_eight_processes_at_work_leave_a_sound_store(store: Store) -> None:
     answers = race(store.root, "work", SECONDS * SLOWER.get(store.backend.name, 1))
     assert [error for answer in answers for error in answer["errors"]] == []
     store.reap()
-    for what in "create commit rm rmi tag import load identify list".split():
+    for what in "create commit rm rmi tag import load identify list volume".split():
         if store.backend.name not in SLOWER:
             assert sum(answer["done"].get(what, 0) for answer in answers), what
     assert sum(sum(answer["done"].values()) for answer in answers) > 2 * PROCESSES

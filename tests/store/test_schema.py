@@ -10,6 +10,6 @@ def test_a_new_database_has_had_all_migrations(tmp_path: Path) -> None:
     path = str(tmp_path / "graph.sqlite3")
     database = sqlite3.connect(path, isolation_level=None)
     migrate(database, path)
-    assert len(MIGRATIONS) == 3
-    assert database.execute("PRAGMA user_version").fetchone() == (3,)
+    assert len(MIGRATIONS) == 4
+    assert database.execute("PRAGMA user_version").fetchone() == (4,)
     database.close()

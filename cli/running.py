@@ -1,0 +1,414 @@
+"""The commands run, start, attach, exec, stop, kill, wait and logs."""
+
+import contextlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from backends.errors import CowshedError
+from cli import completion, output
+from cli.create import Created, create, created
+from cli.session import each, opened
+
+if TYPE_CHECKING:
+    from imagegraph.model import Container
+    from imagegraph.store import Store
+    from runtime.attach import Attachment
+
+Texts = list[str] | None
+Name = Annotated[str, typer.Argument(metavar="CONTAINER", autocompletion=completion.containers)]
+Names = Annotated[
+    list[str], typer.Argument(metavar="CONTAINER...", autocompletion=completion.containers)
+]
+Keys = Annotated[
+    str, typer.Option("--detach-keys", metavar="KEYS", help="What leaves it running, with -t.")
+]
+Proxy = Annotated[
+    bool, typer.Option("--sig-proxy", help="With =false: signals are not passed on to it.")
+]
+KEYS = "ctrl-p,ctrl-q"
+
+_REFUSED = 125
+
+
+def _with_options_of_create(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of `create` beside its own; it finds them in ctx.params."""
+    own = inspect.signature(command).parameters.values()
+    parameters = dict(inspect.signature(create).parameters)
+    del parameters["count"]
+    parameters |= {each.name: each for each in own if each.kind is not each.VAR_KEYWORD}
+    command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    return command
+
+
+@_with_options_of_create
+def run(
+    ctx: typer.Context,
+    detach: Annotated[
+        bool, typer.Option("-d", "--detach", help="Leave it running, and print its id.")
+    ] = False,
+    detach_keys: Keys = KEYS,
+    sig_proxy: Proxy = True,
+    **_: Any,
+) -> None:
+    """Make a container and run its process.
+
+    Options come before IMAGE; what follows it is the command. Ends with the exit status of the
+    process: 125 if it could not be run, 126 and 127 if the command is not executable or not there,
+    128 and the number of the signal that ended it.
+    """
+    from runtime.attach import keys_of
+
+    with _docker_status(), opened(ctx) as store:
+        keys = keys_of(detach_keys)
+        _require_terminal(ctx.params["tty"] and ctx.params["interactive"] and not detach)
+        with created(ctx, store, 1) as made:
+            _run(store, made, detach, keys, sig_proxy)
+
+
+def _run(store: "Store", made: Created, detach: bool, keys: list[bytes], proxy: bool) -> None:
+    from runtime.starting import start
+
+    [container] = made.containers
+    if detach:
+        _warn(container)
+        start(store, container, afterwards=_afterwards(store, container))
+        made.keep()
+        output.line(container.id)
+        return
+    _foreground(store, container, stdin=True, keys=keys, proxy=proxy, started=made.keep)
+
+
+def start(
+    ctx: typer.Context,
+    names: Names,
+    attach: Annotated[
+        bool, typer.Option("-a", "--attach", help="Show its output, and end as it ends.")
+    ] = False,
+    interactive: Annotated[
+        bool, typer.Option("-i", "--interactive", help="Give it stdin, too.")
+    ] = False,
+    detach_keys: Keys = KEYS,
+    sig_proxy: Proxy = True,
+) -> None:
+    """Start the processes of containers.
+
+    Prints what was started. With -a or -i, of one only: ends with the exit status of its process.
+    """
+    from runtime import starting
+    from runtime.attach import keys_of
+
+    keys = keys_of(detach_keys)
+    with opened(ctx) as store:
+        if attach or interactive:
+            if len(names) > 1:
+                raise typer.BadParameter("attach to one container only", param_hint="CONTAINER")
+            container = store.container(names[0])
+            is_terminal = bool(starting.merged(store, container).get("Tty"))
+            _require_terminal(is_terminal and interactive)
+            _foreground(store, container, stdin=interactive, keys=keys, proxy=sig_proxy)
+            return
+
+        def one(name: str) -> None:
+            container = store.container(name)
+            _warn(container)
+            starting.start(store, container, afterwards=_afterwards(store, container))
+            output.line(name)
+
+        each(names, one)
+
+
+def _foreground(
+    store: "Store",
+    container: "Container",
+    *,
+    stdin: bool,
+    keys: list[bytes],
+    proxy: bool,
+    started: Callable[[], None] = lambda: None,
+) -> None:
+    """Start it, stay with it, and end as it ends. Raises typer.Exit."""
+    from runtime import starting, stopping
+
+    config = starting.merged(store, container)
+    host = container.options.get("HostConfig", {})
+    is_terminal = bool(config.get("Tty"))
+    _warn(container)
+    with starting.attended(store, container):
+        attachment = starting.start(
+            store,
+            container,
+            attach=True,
+            once=True,
+            size=_size() if is_terminal else None,
+            afterwards=_afterwards(store, container),
+        )
+        assert attachment is not None
+        started()
+        reads = stdin and bool(config.get("OpenStdin"))
+        if not _relayed(store, container, attachment, reads, is_terminal, keys, proxy):
+            return
+        status = stopping.wait(store, container)
+        if host.get("AutoRemove"):
+            stopping.remove(store, container, with_volumes=True)
+        else:
+            stopping.finish(container)
+    raise typer.Exit(status or 0)
+
+
+def _warn(container: "Container") -> None:
+    """Say what is not done though it was asked for."""
+    from runtime.spec import warnings
+
+    for text in warnings(container.options.get("HostConfig", {})):
+        output.warn(text)
+
+
+def _relayed(
+    store: "Store",
+    container: "Container",
+    attachment: "Attachment",
+    reads: bool,
+    is_terminal: bool,
+    keys: list[bytes],
+    proxy: bool,
+) -> bool:
+    """Whether its streams came to their end, and were not left."""
+    from runtime.stopping import send
+
+    def pass_on(number: int) -> None:
+        if proxy:
+            send(container.id, number)
+
+    output.flush()
+    with attachment:
+        return attachment.relay(
+            0 if reads else None,
+            terminal=_terminal() if is_terminal else None,
+            keys=keys if is_terminal else (),
+            send=pass_on,
+        )
+
+
+def _terminal() -> int | None:
+    """A descriptor of the terminal that we are on, if we are on one."""
+    return next((fd for fd in (0, 1, 2) if os.isatty(fd)), None)
+
+
+def _size() -> tuple[int, int] | None:
+    """Columns and lines of the terminal that we are on."""
+    terminal = _terminal()
+    return None if terminal is None else tuple(os.get_terminal_size(terminal))  # type: ignore[return-value]
+
+
+def _require_terminal(wanted: bool) -> None:
+    if wanted and not os.isatty(0):
+        raise CowshedError("-t and -i together need a terminal for stdin: leave one of them out")
+
+
+def _afterwards(store: "Store", container: "Container") -> list[str]:
+    """What is to be done when the process has ended and nobody attends to that."""
+    from imagegraph.running import kept
+
+    attended = f"{kept(store.root, container.id)}/attended"
+    ourselves = [sys.executable, "-P", "-m", "cli", "--root", store.root, "ended", container.id]
+    # flock ends at once, well, where somebody has the lock.
+    flock = ["/usr/bin/flock", "--nonblock", "--conflict-exit-code", "0", attended]
+    return [*flock, *ourselves]
+
+
+def ended(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="CONTAINER")]) -> None:
+    """Do what follows when a process has ended.
+
+    conmon calls it, in its own mount namespace.
+    """
+    from imagegraph.errors import NotFound
+    from runtime import stopping
+
+    with contextlib.suppress(NotFound), opened(ctx) as store:
+        container = store.container(name)
+        if stopping.leave(container):
+            stopping.ended(store, container)
+
+
+def attach(
+    ctx: typer.Context,
+    name: Name,
+    no_stdin: Annotated[bool, typer.Option("--no-stdin", help="Only show its output.")] = False,
+    detach_keys: Keys = KEYS,
+    sig_proxy: Proxy = True,
+) -> None:
+    """Join the streams of a running container.
+
+    Ends as it ends.
+    """
+    from runtime import starting, stopping
+    from runtime.attach import Attachment, keys_of
+
+    keys = keys_of(detach_keys)
+    with opened(ctx) as store:
+        container = store.container(name)
+        config = starting.merged(store, container)
+        is_terminal = bool(config.get("Tty"))
+        reads = bool(config.get("OpenStdin")) and not no_stdin
+        _require_terminal(is_terminal and reads)
+        with starting.attended(store, container):
+            attachment = Attachment(stopping.running_bundle(store, container))
+            if not _relayed(store, container, attachment, reads, is_terminal, keys, sig_proxy):
+                return
+            status = stopping.wait(store, container)
+            stopping.ended(store, container)
+    raise typer.Exit(status or 0)
+
+
+def execute(
+    ctx: typer.Context,
+    name: Name,
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND...")],
+    interactive: Annotated[
+        bool, typer.Option("-i", "--interactive", help="Keep stdin open.")
+    ] = False,
+    tty: Annotated[bool, typer.Option("-t", "--tty", help="Give it a terminal.")] = False,
+    detach: Annotated[bool, typer.Option("-d", "--detach", help="Leave it running.")] = False,
+    env: Annotated[
+        Texts,
+        typer.Option(
+            "-e", "--env", metavar="NAME[=VALUE]", help="Without a value: the one here, or unset."
+        ),
+    ] = None,
+    env_file: Annotated[
+        Texts, typer.Option("--env-file", metavar="FILE", help="Lines of NAME[=VALUE].")
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option("-u", "--user", metavar="NAME|UID[:GROUP|GID]", help="Who it is."),
+    ] = None,
+    workdir: Annotated[
+        str | None, typer.Option("-w", "--workdir", metavar="PATH", help="Where to start in.")
+    ] = None,
+    privileged: Annotated[
+        bool, typer.Option("--privileged", help="All capabilities for it.")
+    ] = False,
+    detach_keys: Keys = KEYS,
+) -> None:
+    """Run one more process in a container.
+
+    Options come before CONTAINER. Ends with the exit status of the process.
+    """
+    from cli.options import environment
+    from runtime.attach import keys_of
+    from runtime.execution import Wanted
+    from runtime.execution import execute as run_in
+
+    keys = keys_of(detach_keys)
+    _require_terminal(tty and interactive and not detach)
+    wanted = Wanted(
+        command,
+        env=environment(env, env_file),
+        user=user,
+        workdir=workdir,
+        terminal=tty,
+        stdin=interactive and not detach,
+        privileged=privileged,
+        size=_size() if tty else None,
+    )
+    with _docker_status(default=1), opened(ctx) as store, contextlib.ExitStack() as stack:
+        container = store.container(name)
+        executed = stack.enter_context(run_in(store, container, wanted))
+        pid = executed.go()
+        if detach:
+            return
+
+        def pass_on(number: int) -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+        output.flush()
+        over = executed.attachment.relay(
+            0 if interactive else None,
+            terminal=_terminal() if tty else None,
+            keys=keys if tty else (),
+            send=pass_on,
+        )
+        status = executed.status() if over else 0
+    if status is None:
+        raise CowshedError("the process's monitor died before it: its exit status is lost")
+    raise typer.Exit(status)
+
+
+def stop(
+    ctx: typer.Context,
+    names: Names,
+    grace: Annotated[
+        int | None,
+        typer.Option(
+            "-t", "--time", metavar="SECONDS", help="Until it is killed; -1 for never. 10."
+        ),
+    ] = None,
+) -> None:
+    """Ask processes of containers to end.
+
+    Those that do not are killed.
+    """
+    from runtime import stopping
+
+    if grace is not None and grace < -1:
+        raise typer.BadParameter(f"{grace} is less than -1", param_hint="--time")
+    with opened(ctx) as store:
+
+        def one(name: str) -> None:
+            stopping.stop(store, store.container(name), grace)
+            output.line(name)
+
+        each(names, one)
+
+
+def kill(
+    ctx: typer.Context,
+    names: Names,
+    signal: Annotated[
+        str, typer.Option("-s", "--signal", metavar="SIGNAL", help="What to send.")
+    ] = "KILL",
+) -> None:
+    """Send a signal to processes of containers."""
+    from runtime import stopping
+
+    number = stopping.number_of(signal)
+    with opened(ctx) as store:
+
+        def one(name: str) -> None:
+            stopping.kill(store, store.container(name), number)
+            output.line(name)
+
+        each(names, one)
+
+
+def wait(ctx: typer.Context, names: Names) -> None:
+    """Wait until processes of containers have ended.
+
+    Prints their exit statuses.
+    """
+    from runtime import stopping
+
+    with opened(ctx) as store:
+
+        def one(name: str) -> None:
+            output.line(str(stopping.wait(store, store.container(name))))
+            output.flush()
+
+        each(names, one)
+
+
+@contextlib.contextmanager
+def _docker_status(default: int = _REFUSED) -> Iterator[None]:
+    """End with Docker's exit status for what could not be run."""
+    try:
+        yield
+    except CowshedError as error:
+        output.fail(str(error))
+        status = getattr(error, "status", default)
+        raise typer.Exit(default if status == _REFUSED else status) from None

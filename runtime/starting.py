@@ -1,0 +1,264 @@
+"""A container's process, from the bundle that is made for it to the bundle's end.
+
+A container is started under a lock of its own, so that of several only one starts it. What an
+earlier run left is ended first, and what a start that fails has made is undone.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from backends.base import VOLUMES, Volume
+from backends.errors import from_os_error
+from imagegraph import config as configs
+from imagegraph import mount_points, running, volumes
+from imagegraph.model import Container
+from imagegraph.store import Store
+from runtime import cgroups, hostfiles, mounted, users
+from runtime import engine as engines
+from runtime.attach import Attachment
+from runtime.engine import NAMES, Engine
+from runtime.errors import RunError, Running
+from runtime.monitor import Monitor, Session, wait
+from runtime.namespaces import private_mounts
+from runtime.process import process
+from runtime.spec import init_binds, spec
+
+ROOTFS = "rootfs"
+ATTENDED = "attended"
+"""Its lock says that somebody is there for the container's end."""
+
+_PATIENCE = 10.0
+"""Seconds for conmon to see that the process it watches has ended."""
+
+
+@contextlib.contextmanager
+def locked(id: str, *, make: bool = False) -> Iterator[str]:
+    """The container's bundle, in which nobody else starts or ends anything meanwhile.
+
+    Raises FileNotFoundError where there is none, unless it is to be made.
+    """
+    path = running.bundle(id)
+    while True:
+        if make:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    yield path
+                    return
+        finally:
+            os.close(descriptor)
+
+
+def merged(store: Store, container: Container) -> dict[str, Any]:
+    """The image's inner config with the container's own laid over it. Raises RunError."""
+    image = store.graph.image(container.image)
+    if image is None:
+        raise RunError(f"container {container.name} or its image was removed meanwhile")
+    inner = configs.load(image.config).get("config") or {}
+    return configs.overlaid(inner, container.options.get("Config", {}))
+
+
+def start(
+    store: Store,
+    container: Container,
+    *,
+    attach: bool = False,
+    once: bool = False,
+    size: tuple[int, int] | None = None,
+    afterwards: Sequence[str] = (),
+) -> Attachment | None:
+    """Start the container's process; returns once it runs.
+
+    `attach`: returns a connection to its streams that misses nothing. `once`: its stdin, if it has
+    one that is no terminal, ends when who is attached leaves. `size`: columns and lines of its
+    terminal. `afterwards`: a command for when it has ended. Raises RunError, BackendError; nothing
+    is left behind then.
+    """
+    config, host = merged(store, container), container.options.get("HostConfig", {})
+    kept = running.kept(store.root, container.id)
+    with locked(container.id, make=True) as bundle:
+        if running.process(container.id) is not None:
+            raise Running(f"container {container.name} is running already")
+        clear(container.id)
+        engine = engines.find(host.get("Runtime"))
+        os.makedirs(kept, mode=0o700, exist_ok=True)
+        for name in (running.STARTED, running.EXIT):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{kept}/{name}")
+        attachment = None
+        try:
+            attached = _prepare(store, container, config, host, bundle, size)
+            terminal, stdin = bool(config.get("Tty")), bool(config.get("OpenStdin"))
+            session = Session(
+                bundle=bundle,
+                id=container.id,
+                engine=engine,
+                terminal=terminal,
+                stdin=stdin,
+                keep_open=stdin and (terminal or not once),
+                kept=kept,
+                afterwards=afterwards,
+            )
+            with _monitored(store, container, session, attached) as monitor:
+                monitor.pid()
+            attachment = Attachment(bundle) if attach else None
+            engine("start", container.id)
+            with open(f"{kept}/{running.STARTED}", "w"):
+                pass
+        except BaseException as error:
+            if attachment is not None:
+                attachment.close()
+            clear(container.id)
+            if isinstance(error, OSError):
+                raise from_os_error(error, f"start container {container.name}") from error
+            raise
+    return attachment
+
+
+def _prepare(
+    store: Store,
+    container: Container,
+    config: Mapping[str, Any],
+    host: Mapping[str, Any],
+    bundle: str,
+    size: tuple[int, int] | None,
+) -> Sequence[volumes.Attachment]:
+    """Make all that the runtime needs, but for what is mounted; returns the data volumes."""
+    wanted = mounted.of_the_host(host)
+    attached = volumes.ensure(store, container, config)
+    name = hostfiles.hostname(container.id, config, host)
+    files = hostfiles.contents(name, host)
+    read_only = bool(host.get("ReadonlyRootfs"))
+    found = mounted.binds(bundle, wanted, attached, files, read_only=read_only)
+    found += [(bind, "file") for bind in init_binds(host)]
+    points = mounted.points(found, host)
+    with store.open_tree(container) as path:
+        tree = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            identity = users.resolve(tree, config.get("User") or "", host.get("GroupAdd", ()))
+            for each in attached:
+                if each.copy:
+                    volumes.fill(store, each.volume, tree, each.target)
+            places = mount_points.prepare(store, container, tree, points)
+        finally:
+            os.close(tree)
+    real = dict(zip((path for path, _ in points), places, strict=True))
+    binds = [bind._replace(target=real.get(bind.target, bind.target)) for bind, _ in found]
+    group = cgroups.group(container.id)
+    document = spec(
+        hostname=name,
+        tree=f"{bundle}/{ROOTFS}",
+        host=host,
+        binds=binds,
+        process=process(
+            config,
+            host,
+            identity,
+            terminal=bool(config.get("Tty")),
+            size=size,
+            hostname=name,
+            cgroup=group,
+        ),
+        cgroup=group,
+    )
+    _write(bundle, document, files, len(attached))
+    return attached
+
+
+def _write(bundle: str, document: Mapping[str, Any], files: Mapping[str, str], points: int) -> None:
+    for path, text in files.items():
+        with open(mounted.host_file(bundle, path), "w", errors="surrogateescape") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(text)
+    for point in (f"{bundle}/{ROOTFS}", *_volume_points(bundle, points)):
+        os.mkdir(point, 0o700)
+    with open(f"{bundle}/config.json", "w") as file:
+        json.dump(document, file)
+
+
+def _volume_points(bundle: str, count: int) -> list[str]:
+    return [mounted.volume_point(bundle, number) for number in range(count)]
+
+
+def _monitored(
+    store: Store,
+    container: Container,
+    session: Session,
+    attached: Sequence[volumes.Attachment],
+) -> Monitor:
+    """A monitor that has the container's volumes mounted, where nobody else sees them."""
+    with private_mounts(), cgroups.presentable():
+        store.backend.mount(store.volume(container), f"{session.bundle}/{ROOTFS}")
+        for number, each in enumerate(attached):
+            point = mounted.volume_point(session.bundle, number)
+            store.backend.mount(Volume(VOLUMES, each.volume.id), point)
+        return Monitor(session)
+
+
+@contextlib.contextmanager
+def attended(store: Store, container: Container) -> Iterator[str]:
+    """Be there for the container's end while this lasts; gives the file whose lock says so."""
+    kept = running.kept(store.root, container.id)
+    os.makedirs(kept, mode=0o700, exist_ok=True)
+    path = f"{kept}/{ATTENDED}"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield path
+    finally:
+        os.close(descriptor)
+
+
+def is_attended(store: Store, id: str) -> bool:
+    """Whether somebody is there for the container's end."""
+    try:
+        descriptor = os.open(f"{running.kept(store.root, id)}/{ATTENDED}", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def made_by(id: str) -> Engine | None:
+    """The runtime that has the container, or had it and was not told that it ended."""
+    for name in NAMES:
+        if os.path.exists(f"{running.VOLATILE}/{name}/{id}"):
+            return engines.find(name)
+    return None
+
+
+def clear(id: str) -> None:
+    """End what there is of the container's run: its processes, cgroup and bundle's contents.
+
+    For who has it locked. Raises RunError, OSError.
+    """
+    bundle = running.bundle(id)
+    engine = made_by(id)
+    if engine is not None:
+        engine("delete", "--force", id)
+    wait(bundle, id, _PATIENCE)
+    _empty(bundle)
+
+
+def _empty(directory: str) -> None:
+    """Remove all but what is a mount point, here or elsewhere: that has contents of its own."""
+    with os.scandir(directory) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name.startswith("exec-"):
+                    _empty(entry.path)
+                os.rmdir(entry.path)
+            else:
+                os.unlink(entry.path)

@@ -1,0 +1,97 @@
+"""What a SIGKILL of cowshed, conmon or the runtime leaves: found by check, ended by its repair."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from imagegraph import running
+from runtime.monitor import MONITOR
+from tests.running.conftest import Box
+
+
+def _monitor(box: Box, name: str) -> int:
+    return int(Path(running.bundle(box.id(name)), MONITOR).read_text())
+
+
+def _await(condition, what: str) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
+
+
+def test_a_container_goes_on_when_cowshed_is_killed(box: Box):
+    attached = box.start("run", "--name", "web", "box", "sleep", "1000")
+    _await(lambda: box.lines("ps", "-q"), "it runs")
+    attached.kill()
+    attached.wait()
+    assert box.state("web")["Running"]
+    box.require_sound()
+    box.ok("stop", "-t", "0", "web")
+    _await(lambda: not os.listdir(running.bundle(box.id("web"))), "its run is cleared away")
+
+
+def test_a_container_with_rm_goes_though_cowshed_was_killed(box: Box):
+    attached = box.start("run", "--rm", "--name", "web", "box", "sleep", "1")
+    _await(lambda: box.lines("ps", "-q"), "it runs")
+    attached.kill()
+    attached.wait()
+    _await(lambda: not box.lines("ps", "-aq"), "it is removed")
+    box.require_clean()
+
+
+def test_the_death_of_the_monitor_is_found_and_ended(box: Box):
+    box.ok("run", "-d", "--name", "web", "box", "sleep", "1000")
+    os.kill(_monitor(box, "web"), signal.SIGKILL)
+    _await(lambda: box.raw("check").returncode == 1, "check finds it")
+    assert b"monitor died" in box.raw("check").stdout
+    box.ok("check", "--repair")
+    assert box.state("web")["Status"] == "exited"
+    box.require_clean()
+    box.ok("start", "web")
+    assert box.state("web")["Running"]
+
+
+def test_the_death_of_both_is_an_end_that_nobody_saw(box: Box):
+    box.ok("run", "-d", "--name", "web", "box", "sleep", "1000")
+    pid = box.state("web")["Pid"]
+    os.kill(_monitor(box, "web"), signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    _await(lambda: not box.state("web")["Running"], "it ended")
+    assert box.state("web")["ExitCode"] == running.LOST
+    assert b"left by a run" in box.raw("check").stdout
+    box.ok("check", "--repair")
+    box.require_clean()
+
+
+def test_a_frozen_container_is_thawed(box: Box):
+    box.ok("run", "-d", "--name", "web", "box", "sleep", "1000")
+    from runtime.starting import made_by
+
+    id = box.id("web")
+    engine = made_by(id)
+    assert engine is not None
+    engine("pause", id)
+    assert box.state("web")["Status"] == "paused"
+    assert "paused" in box.refused("exec", "web", "true")
+    assert b"frozen" in box.raw("check").stdout
+    box.ok("check", "--repair")
+    assert box.state("web")["Status"] == "running"
+
+
+@pytest.mark.parametrize("delay", [0.02 * step for step in range(1, 11)])
+def test_a_start_that_is_killed_at_any_time_is_ended(box: Box, delay: float):
+    box.ok("create", "--name", "web", "box", "sleep", "1000")
+    starting = box.start("start", "web")
+    time.sleep(delay)
+    starting.kill()
+    starting.wait()
+    time.sleep(0.3)
+    box("check", "--repair")
+    box.require_sound()
+    box("rm", "-f", "web")
+    assert box.lines("ps", "-aq") == []
+    box.require_clean()
