@@ -24,6 +24,9 @@ def zfs_root(zfs_mount: Path, tmp_path: Path) -> Path:
 
 ZFS = pytest.param("zfs", marks=pytest.mark.zfs)
 
+WITHOUT_ZFS = pytest.mark.parametrize("root", ["btrfs", "vfs"], indirect=True)
+"""For a test of what no backend has a part in: tests on ZFS are slow, and CI's time is bounded."""
+
 
 @pytest.fixture(params=["btrfs", ZFS, "vfs"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str]:

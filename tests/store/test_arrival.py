@@ -18,7 +18,10 @@ from imagegraph.errors import Conflict, NotFound
 from imagegraph.model import Blob, Image, Manifest
 from imagegraph.reference import parse
 from imagegraph.store import Store
+from tests.store.conftest import WITHOUT_ZFS
 from tests.store.scenes import add_image, assert_sound, contents, tags
+
+pytestmark = WITHOUT_ZFS
 
 CHAIN = ["sha256:" + hashlib.sha256(str(number).encode()).hexdigest() for number in range(3)]
 

@@ -16,9 +16,12 @@ from imagegraph.model import Container
 from imagegraph.mount_points import DIRECTORY, FILE
 from imagegraph.store import Store
 from tests.edits import STEPS
+from tests.store.conftest import WITHOUT_ZFS
 from tests.store.prepared import diff, prepare, tree_entries, tree_of
 from tests.store.scenes import add_image, document
 from tests.trees import fill, posix_acl
+
+pytestmark = WITHOUT_ZFS
 
 
 @pytest.fixture

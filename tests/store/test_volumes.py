@@ -19,6 +19,7 @@ from imagegraph.check import check
 from imagegraph.errors import Ambiguous, Conflict, NotFound, StoreError
 from imagegraph.model import Container, DataVolume, Image
 from imagegraph.store import Store
+from tests.store.conftest import WITHOUT_ZFS
 from tests.store.scenes import add_image, assert_sound, commit, contents, files_in
 from tests.trees import difference, entries, fill
 
@@ -85,6 +86,7 @@ def on_disk(store: Store) -> set[str]:
 # Making and finding
 
 
+@WITHOUT_ZFS
 def test_a_volume_is_made_once_and_found_by_its_name(store: Store) -> None:
     made = volumes.create(store, "data", {"a": "b"})
     assert made == volumes.create(store, "data") == volumes.find(store, "data")
@@ -94,6 +96,7 @@ def test_a_volume_is_made_once_and_found_by_its_name(store: Store) -> None:
     assert_sound(store)
 
 
+@WITHOUT_ZFS
 def test_one_without_a_name_is_called_as_its_id_and_found_by_the_begin_of_that(
     store: Store,
 ) -> None:
@@ -106,12 +109,14 @@ def test_one_without_a_name_is_called_as_its_id_and_found_by_the_begin_of_that(
         store.graph.volume_by_prefix("")
 
 
+@WITHOUT_ZFS
 def test_a_named_one_is_not_found_by_its_id_which_nobody_is_shown(store: Store) -> None:
     made = volumes.create(store, "data")
     with pytest.raises(NotFound):
         volumes.find(store, made.id[:20])
 
 
+@WITHOUT_ZFS
 @pytest.mark.parametrize("name", ["", "a", "-ab", "a/b", "a b", "ab\n", "é" * 3])
 def test_what_docker_takes_for_no_name_is_refused(store: Store, name: str) -> None:
     with pytest.raises(StoreError, match="invalid volume name"):
@@ -119,6 +124,7 @@ def test_what_docker_takes_for_no_name_is_refused(store: Store, name: str) -> No
     assert named(store) == []
 
 
+@WITHOUT_ZFS
 def test_its_record_says_what_the_graph_says(store: Store) -> None:
     made = volumes.create(store, "data", {"a": "b"})
     [found] = [each for each in store.backend.volumes() if each.volume.kind == VOLUMES]
@@ -128,6 +134,7 @@ def test_its_record_says_what_the_graph_says(store: Store) -> None:
 # What a container wants
 
 
+@WITHOUT_ZFS
 def test_a_container_gets_what_its_image_and_its_options_ask_for(store: Store) -> None:
     image = add_image(store, {"a": b"1"}, Volumes={"/of/image/": {}, "/bound": {}, "/t": {}})
     container = create(
@@ -154,6 +161,7 @@ def test_a_container_gets_what_its_image_and_its_options_ask_for(store: Store) -
     assert_sound(store)
 
 
+@WITHOUT_ZFS
 def test_what_a_container_has_is_what_it_is_given_again_when_it_starts(store: Store) -> None:
     image = add_image(store, {"a": b"1"}, Volumes={"/v": {}})
     container = create(store, image, Binds=["data:/named"])
@@ -163,6 +171,7 @@ def test_what_a_container_has_is_what_it_is_given_again_when_it_starts(store: St
     assert len(on_disk(store)) == 2
 
 
+@WITHOUT_ZFS
 def test_a_container_that_lacks_its_volumes_gets_them_when_it_starts(store: Store) -> None:
     image = add_image(store, {"a": b"1"}, Volumes={"/v": {}})
     container = create(store, image, Binds=["data:/named"])
@@ -175,6 +184,7 @@ def test_a_container_that_lacks_its_volumes_gets_them_when_it_starts(store: Stor
     assert_sound(store)
 
 
+@WITHOUT_ZFS
 def test_a_container_without_volumes_asks_the_graph_for_none(
     store: Store, base: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +201,7 @@ def test_a_container_without_volumes_asks_the_graph_for_none(
     assert [statement for statement in asked if "volumes" in statement] == []
 
 
+@WITHOUT_ZFS
 @pytest.mark.parametrize("path", ["/", "relative", "/..", "", "/a\0b"])
 def test_an_image_that_wants_a_volume_nowhere_is_refused(store: Store, path: str) -> None:
     image = add_image(store, {"a": b"1"}, Volumes={path: {}})
@@ -199,12 +210,14 @@ def test_an_image_that_wants_a_volume_nowhere_is_refused(store: Store, path: str
     assert store.graph.containers() == [] and on_disk(store) == set()
 
 
+@WITHOUT_ZFS
 def test_a_target_above_the_root_is_below_it(store: Store) -> None:
     image = add_image(store, {"a": b"1"}, Volumes={"/../../etc": {}, "//x/./y/": {}})
     container = create(store, image)
     assert [each.target for each in volumes.attached(store, container)] == ["/etc", "/x/y"]
 
 
+@WITHOUT_ZFS
 def test_several_containers_share_what_is_named_and_nothing_else(store: Store) -> None:
     image = add_image(store, {"a": b"1"}, Volumes={"/v": {}})
     options = {"HostConfig": {"Binds": ["data:/named"]}}
@@ -213,6 +226,7 @@ def test_several_containers_share_what_is_named_and_nothing_else(store: Store) -
     assert volumes.in_use(store)[volumes.find(store, "data").id] == 3
 
 
+@WITHOUT_ZFS
 def test_when_a_container_cannot_be_made_its_anonymous_volumes_are_not_either(
     store: Store, base: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +296,7 @@ def test_a_volume_is_filled_once_though_it_was_emptied_since(store: Store, base:
     assert held(store, volume) == {}
 
 
+@WITHOUT_ZFS
 def test_what_is_in_a_volume_already_stays_as_it_is(store: Store, base: Image) -> None:
     container, volume = anonymous(store, base)
     put(store, volume, "mine", b"m")
@@ -289,6 +304,7 @@ def test_what_is_in_a_volume_already_stays_as_it_is(store: Store, base: Image) -
     assert held(store, volume) == {"mine": b"m"}
 
 
+@WITHOUT_ZFS
 @pytest.mark.parametrize("path", ["/nothing", "/a", "/a/b", "/loop/x"])
 def test_without_a_directory_there_the_volume_stays_as_it_was_made(
     store: Store, base: Image, path: str
@@ -304,6 +320,7 @@ def test_without_a_directory_there_the_volume_stays_as_it_was_made(
     assert held(store, volume) == {"b": b"2", "c/d": b"3"}
 
 
+@WITHOUT_ZFS
 def test_an_empty_directory_gives_its_owner_and_mode_but_once(store: Store, base: Image) -> None:
     container, volume = anonymous(store, base)
     with store.open_tree(container) as tree:
@@ -320,6 +337,7 @@ def test_an_empty_directory_gives_its_owner_and_mode_but_once(store: Store, base
     assert held(store, volume) == {"b": b"2", "c/d": b"3"}
 
 
+@WITHOUT_ZFS
 @pytest.mark.parametrize("link", ["{}", "../../../../../../../..{}"])
 def test_links_of_a_hostile_tree_do_not_lead_out_of_it(
     store: Store, base: Image, tmp_path: Path, link: str
@@ -408,6 +426,7 @@ def test_what_a_killed_process_left_half_filled_is_filled_from_the_start(
     assert_sound(store)
 
 
+@WITHOUT_ZFS
 def test_a_container_that_copies_nothing_gets_a_half_filled_volume_empty(
     store: Store, base: Image
 ) -> None:
@@ -418,6 +437,7 @@ def test_a_container_that_copies_nothing_gets_a_half_filled_volume_empty(
     assert_sound(store)
 
 
+@WITHOUT_ZFS
 def test_check_tells_of_a_half_filled_volume_and_repair_empties_it(
     store: Store, base: Image
 ) -> None:
@@ -430,6 +450,7 @@ def test_check_tells_of_a_half_filled_volume_and_repair_empties_it(
     assert_filled_again(store, volume, container)
 
 
+@WITHOUT_ZFS
 def test_while_one_process_fills_a_volume_another_waits(store: Store, base: Image) -> None:
     container, volume = anonymous(store, base)
     command = [sys.executable, "-c", KILLED, store.root, container.id, volume.name, "wait"]
@@ -452,6 +473,7 @@ def test_while_one_process_fills_a_volume_another_waits(store: Store, base: Imag
     assert held(store, volume) == {"b": b"2", "c/d": b"3"}
 
 
+@WITHOUT_ZFS
 def test_a_volume_that_is_being_filled_is_not_removed(store: Store, base: Image) -> None:
     container, volume = create(store, base), volumes.create(store, "loose")
     command = [sys.executable, "-c", KILLED, store.root, container.id, volume.name, "wait"]
@@ -520,6 +542,7 @@ def test_of_many_that_start_at_once_one_makes_and_fills_each_volume(store: Store
 # Removing
 
 
+@WITHOUT_ZFS
 def test_a_volume_of_a_container_is_not_removed_and_the_container_named(
     store: Store, base: Image
 ) -> None:
@@ -568,6 +591,7 @@ def test_removing_a_container_with_its_volumes_takes_the_anonymous_that_are_its_
     assert_sound(store)
 
 
+@WITHOUT_ZFS
 def test_removing_a_container_alone_leaves_its_volumes_to_nobody(store: Store, base: Image) -> None:
     container, volume = anonymous(store, base)
     store.remove_container(container)
@@ -620,6 +644,7 @@ def test_prune_takes_anonymous_volumes_that_nobody_has_and_named_ones_if_told(
     assert_sound(store)
 
 
+@WITHOUT_ZFS
 def test_prune_of_images_and_containers_leaves_volumes_alone(store: Store, base: Image) -> None:
     _, volume = anonymous(store, base)
     removal.prune(store, unused=True)
@@ -648,6 +673,7 @@ def test_a_volume_without_a_row_is_put_aside_and_not_deleted(store: Store) -> No
     assert check(store) == []
 
 
+@WITHOUT_ZFS
 def test_a_record_that_was_lost_is_written_again(store: Store) -> None:
     volume = volumes.create(store, "data")
     store.backend.describe(volumes.kept(volume), b"{}")
