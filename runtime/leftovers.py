@@ -10,7 +10,7 @@ from imagegraph import running
 from imagegraph.model import Container, Problem
 from imagegraph.store import Store
 from runtime.monitor import watched
-from runtime.starting import clear, is_attended, made_by
+from runtime.starting import end, is_attended, made_by
 from runtime.stopping import ended, finish, kill_all, resume
 
 
@@ -24,11 +24,11 @@ def leftovers(store: Store, *, repair: bool = False) -> list[Problem]:
             looked = _look(store, id, containers.get(id)) if is_unlocked else None
         if looked is None:
             continue
-        what, remedy, end = looked
+        what, remedy, mend = looked
         is_done = False
         if repair:
             try:
-                end()
+                mend()
                 is_done = True
             except CowshedError as error:
                 remedy = str(error)
@@ -83,8 +83,7 @@ def _end(store: Store, container: Container) -> None:
 
 def _forget(store: Store, id: str) -> None:
     if os.path.isdir(running.bundle(id)):
-        clear(id)
-        os.rmdir(running.bundle(id))
+        end(id)
     running.forget(store.root, id)
 
 

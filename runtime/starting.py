@@ -86,7 +86,7 @@ def start(
     with locked(container.id, make=True) as bundle:
         if running.process(container.id) is not None:
             raise Running(f"container {container.name} is running already")
-        clear(container.id)
+        _clear(container.id)
         engine = engines.find(host.get("Runtime"))
         os.makedirs(kept, mode=0o700, exist_ok=True)
         for name in (running.STARTED, running.EXIT):
@@ -115,7 +115,7 @@ def start(
         except BaseException as error:
             if attachment is not None:
                 attachment.close()
-            clear(container.id)
+            end(container.id)
             if isinstance(error, OSError):
                 raise from_os_error(error, f"start container {container.name}") from error
             raise
@@ -239,11 +239,17 @@ def made_by(id: str) -> Engine | None:
     return None
 
 
-def clear(id: str) -> None:
-    """End what there is of the container's run: its processes, cgroup and bundle's contents.
+def end(id: str) -> None:
+    """End what there is of the container's run: its processes, cgroup and bundle.
 
-    For who has it locked. Raises RunError, OSError.
+    For who has it locked, and lets go of it then. Raises RunError, OSError.
     """
+    _clear(id)
+    with contextlib.suppress(OSError):
+        os.rmdir(running.bundle(id))
+
+
+def _clear(id: str) -> None:
     bundle = running.bundle(id)
     engine = made_by(id)
     if engine is not None:

@@ -14,7 +14,7 @@ from imagegraph.store import Store
 from runtime.engine import Engine
 from runtime.errors import NotRunning, RunError, Running
 from runtime.monitor import wait as monitor_ended
-from runtime.starting import ROOTFS, clear, locked, made_by, merged
+from runtime.starting import ROOTFS, end, locked, made_by, merged
 
 GRACE = 10
 """Seconds from the signal that asks to SIGKILL, as with Docker."""
@@ -99,11 +99,11 @@ def kill_all(store: Store, container: Container) -> None:
         with contextlib.suppress(RunError):
             engine("kill", "--all", container.id, "KILL")
     send(container.id, signal.SIGKILL)
-    end = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _PATIENCE
     wait(store, container, _PATIENCE)
     while running.process(container.id) is not None:
         # Its monitor may have died before it.
-        if time.monotonic() > end:
+        if time.monotonic() > deadline:
             raise RunError(f"container {container.name} does not end, though it was killed")
         time.sleep(0.01)
 
@@ -112,7 +112,7 @@ def finish(container: Container) -> None:
     """Remove what is left of a run, unless the container runs (again)."""
     with contextlib.suppress(FileNotFoundError), locked(container.id):
         if running.process(container.id) is None:
-            clear(container.id)
+            end(container.id)
 
 
 def remove(
@@ -134,7 +134,7 @@ def remove(
     with locked(container.id, make=True):
         if running.process(container.id) is not None:
             raise Running(f"container {container.name} was started meanwhile")
-        clear(container.id)
+        end(container.id)
         destroyed = store.remove_container(container, force=force, volumes=with_volumes)
     return destroyed
 

@@ -49,11 +49,8 @@ class Outside:
                 for s in found]  # fmt: skip
 
     def is_untouched(self) -> bool:
-        # The times first: this reads the directories itself.
-        return (
-            self._look() == self._before
-            and sorted(self.path.rglob("*"), reverse=True) == self._paths
-        )
+        # Of a directory that gains or loses a name, the time changes.
+        return self._look() == self._before
 
 
 @pytest.fixture
@@ -153,7 +150,7 @@ CASES = {
                                 (125,), "'spy'"),
     "a huge passwd": Case([("etc/passwd", HUGE)], [], "true", (125,), "larger than"),
     "a passwd of lines that are none": Case(
-        [("etc/passwd", "\n:\n::::\nweb:x:99999999999:0::/:\nweb:x:-1:0::/:\nweb\n\0\x7f:x:1:1:\n")],
+        [("etc/passwd", "\n:\n::::\nweb:x:99999999999:0::/:\nweb:x:-1:0::/:\nweb\n\0:x:1:1:\n")],
         ["-u", "web"], "id", (125,), "'web'"),
     "a home of two lines": Case([("etc/passwd", "web:x:7:7::/h\rome\x1b[31m:\n")], ["-u", "web"],
                                 "echo $HOME", printed="/"),
@@ -193,7 +190,8 @@ CASES = {
     "hosts a link to passwd": Case([("etc/hosts", "-> passwd")], [], "true", (0, 125)),
     "hosts a link to hostname": Case([("etc/hosts", "-> hostname")], [], "true", (0, 125)),
     "hostname a link to the root": Case([("etc/hostname", "-> /")], [], "true", (125,), "hostname"),
-    "a bind through a link": Case([("link", "-> OUT")], ["-v", "HOST:/link/sub/x"], "ls /link/sub/x",
+    "a bind through a link": Case([("link", "-> OUT")], ["-v", "HOST:/link/sub/x"],
+                                  "ls /link/sub/x",
                                   printed="given"),
     "a bind through a link up": Case([("link", f"-> {UP}OUT")], ["-v", "HOST:/link/x"],
                                      "ls /link/x", printed="given"),

@@ -31,7 +31,7 @@ def test_a_container_goes_on_when_cowshed_is_killed(box: Box):
     assert box.state("web")["Running"]
     box.require_sound()
     box.ok("stop", "-t", "0", "web")
-    _await(lambda: not os.listdir(running.bundle(box.id("web"))), "its run is cleared away")
+    _await(lambda: not os.path.exists(running.bundle(box.id("web"))), "its run is cleared away")
 
 
 def test_a_container_with_rm_goes_though_cowshed_was_killed(box: Box):
