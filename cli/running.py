@@ -15,6 +15,8 @@ from cli.create import Created, create, created
 from cli.session import each, opened
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from imagegraph.model import Container
     from imagegraph.store import Store
     from runtime.attach import Attachment
@@ -149,7 +151,7 @@ def _foreground(
         )
         assert attachment is not None
         started()
-        reads = stdin and bool(config.get("OpenStdin"))
+        reads = stdin and bool(config.get("OpenStdin")) and _is_attached(config, "Stdin")
         if not _relayed(store, container, attachment, reads, is_terminal, keys, proxy):
             return
         status = stopping.wait(store, container)
@@ -178,20 +180,33 @@ def _relayed(
     proxy: bool,
 ) -> bool:
     """Whether its streams came to their end, and were not left."""
+    from runtime.attach import STDERR, STDOUT
     from runtime.stopping import send
 
     def pass_on(number: int) -> None:
         if proxy:
             send(container.id, number)
 
+    own = container.options.get("Config", {})
+    streams = {STDOUT: "Stdout", STDERR: "Stderr"}
     output.flush()
     with attachment:
-        return attachment.relay(
+        is_over = attachment.relay(
             0 if reads else None,
             terminal=_terminal() if is_terminal else None,
             keys=keys if is_terminal else (),
             send=pass_on,
+            shown=[number for number, name in streams.items() if _is_attached(own, name)],
         )
+    if not is_over:
+        output.note(f"\nIt runs on: cowshed attach {container.name} joins it again.")
+    return is_over
+
+
+def _is_attached(config: "Mapping[str, Any]", stream: str) -> bool:
+    """Whether the stream is to be joined: all are, unless --attach names some."""
+    named = any(config.get(f"Attach{name}") for name in ("Stdin", "Stdout", "Stderr"))
+    return bool(config.get(f"Attach{stream}")) or not named
 
 
 def _terminal() -> int | None:

@@ -15,7 +15,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from types import FrameType
 from typing import Self
 
@@ -92,17 +92,19 @@ class Attachment:
         terminal: int | None = None,
         keys: Sequence[bytes] = (),
         send: Callable[[int], None],
+        shown: Collection[int] = (STDOUT, STDERR),
     ) -> bool:
         """Relay until the process's streams end; False if the detach keys were typed before.
 
-        `stdin`: a descriptor to read from. `terminal`: the one whose size the process's terminal is
-        to have, and that is put in raw mode where it is read from. `send` is given each signal that
-        is for the process. Raises OSError where stdout or stderr cannot be written to.
+        `stdin`: a descriptor to read from; `shown`: which streams are written here. `terminal`: the
+        one whose size the process's terminal is to have, and that is put in raw mode where it is
+        read from. `send` is given each signal that is for the process. Raises OSError where stdout
+        or stderr cannot be written to.
         """
         with _signals() as wakened, _raw(stdin if terminal is not None else None):
             if terminal is not None:
                 self.resize(terminal)
-            return _Relay(self, self._socket, stdin, terminal, keys, wakened, send).run()
+            return _Relay(self, self._socket, stdin, terminal, keys, wakened, send, shown).run()
 
 
 class _Relay:
@@ -115,10 +117,11 @@ class _Relay:
         keys: Sequence[bytes],
         wakened: int,
         send: Callable[[int], None],
+        shown: Collection[int],
     ) -> None:
         self._attachment, self._connection = attachment, connection
         self._stdin, self._terminal, self._keys = stdin, terminal, list(keys)
-        self._wakened, self._send = wakened, send
+        self._wakened, self._send, self._shown = wakened, send, shown
         self._typed = 0
         self._resized: float | None = None
         self._pending: list[bytes] = []
@@ -232,7 +235,7 @@ class _Relay:
         if not packet:
             return False
         target = sys.stderr if packet[0] == STDERR else sys.stdout
-        data = memoryview(packet)[1:]
+        data = memoryview(packet)[1:] if packet[0] in self._shown else memoryview(b"")
         while data:
             data = data[os.write(target.fileno(), data) :]
         return True

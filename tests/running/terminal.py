@@ -44,7 +44,8 @@ class Terminal:
         end = time.monotonic() + PATIENCE
         while text not in self.seen:
             assert time.monotonic() < end, f"no {text!r} in {self.seen!r}"
-            assert self._read(0.1) or self.process.poll() is None, self.seen
+            is_going_on = self._read(0.1) or self.process.poll() is None
+            assert is_going_on, f"it ended with {self.process.poll()}: no {text!r} in {self.seen!r}"
         seen, _, self.seen = self.seen.partition(text)
         return seen + text
 

@@ -1,6 +1,7 @@
 """What a SIGKILL of cowshed, conmon or the runtime leaves: found by check, ended by its repair."""
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -65,6 +66,21 @@ def test_the_death_of_both_is_an_end_that_nobody_saw(box: Box):
     assert b"left by a run" in box.raw("check").stdout
     box.ok("check", "--repair")
     box.require_clean()
+
+
+def test_after_a_reboot_it_has_ended_and_is_started_again(box: Box):
+    box.ok("run", "-d", "--name", "web", "box", "sleep", "1000")
+    id, pid = box.id("web"), box.state("web")["Pid"]
+    os.kill(_monitor(box, "web"), signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    _await(lambda: not box.state("web")["Running"], "it ended")
+    # What a reboot empties.
+    shutil.rmtree(running.bundle(id))
+    shutil.rmtree(f"{running.VOLATILE}/{box.runtime}/{id}")
+    assert box.state("web")["Status"] == "exited"
+    box.require_sound()
+    box.ok("start", "web")
+    assert box.state("web")["Running"]
 
 
 def test_a_frozen_container_is_thawed(box: Box):

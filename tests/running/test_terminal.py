@@ -34,6 +34,7 @@ def test_ctrl_c_is_for_the_process(box: Box):
         seen.expect("# ")
         seen.type("echo after $?\n")
         seen.expect("after 130\n")
+        seen.expect("# ")
         seen.type("\x04")
         assert seen.ended() == 0
 
