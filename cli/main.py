@@ -44,15 +44,15 @@ class Commands(LazyGroup):
             "create": Entry("cli.create:create", "Make containers of an image.", True),
             "run": Entry("cli.running:run", "Make a container and run its process.", True),
             "start": Entry("cli.running:start", "Start the processes of containers."),
-            "exec": Entry("cli.running:execute", "Run one more process in a container.", True),
+            "exec": Entry("cli.processes:execute", "Run one more process in a container.", True),
             "attach": Entry("cli.running:attach", "Join the streams of a running container."),
-            "stop": Entry("cli.running:stop", "Ask processes of containers to end."),
-            "kill": Entry("cli.running:kill", "Send a signal to processes of containers."),
-            "wait": Entry("cli.running:wait", "Wait until processes of containers have ended."),
+            "stop": Entry("cli.processes:stop", "Ask processes of containers to end."),
+            "kill": Entry("cli.processes:kill", "Send a signal to processes of containers."),
+            "wait": Entry("cli.processes:wait", "Wait until processes of containers have ended."),
             "logs": Entry("cli.logs:logs", "Show what the process of a container printed."),
             "cp": Entry("cli.copying:cp", "Copy files between a container and this machine."),
             "ended": Entry(
-                "cli.running:ended", "Do what follows when a process has ended.", hidden=True
+                "cli.processes:ended", "Do what follows when a process has ended.", hidden=True
             ),
             "ps": Entry("cli.containers:ps", "List containers."),
             "rm": Entry("cli.containers:rm", "Remove containers."),

@@ -1,18 +1,16 @@
-"""The commands run, start, attach, exec, stop, kill, wait and logs."""
+"""The commands run, start and attach."""
 
-import contextlib
 import inspect
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backends.errors import CowshedError
 from cli import completion, output
 from cli.create import Created, create, created
 from cli.session import each, opened
+from cli.terminal import KEYS, Keys, docker_status, require_terminal, size, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,20 +19,13 @@ if TYPE_CHECKING:
     from imagegraph.store import Store
     from runtime.attach import Attachment
 
-Texts = list[str] | None
 Name = Annotated[str, typer.Argument(metavar="CONTAINER", autocompletion=completion.containers)]
 Names = Annotated[
     list[str], typer.Argument(metavar="CONTAINER...", autocompletion=completion.containers)
 ]
-Keys = Annotated[
-    str, typer.Option("--detach-keys", metavar="KEYS", help="What leaves it running, with -t.")
-]
 Proxy = Annotated[
     bool, typer.Option("--sig-proxy", help="With =false: signals are not passed on to it.")
 ]
-KEYS = "ctrl-p,ctrl-q"
-
-_REFUSED = 125
 
 
 def _with_options_of_create(command: Callable[..., None]) -> Callable[..., None]:
@@ -65,9 +56,9 @@ def run(
     """
     from runtime.attach import keys_of
 
-    with _docker_status(), opened(ctx) as store:
+    with docker_status(), opened(ctx) as store:
         keys = keys_of(detach_keys)
-        _require_terminal(ctx.params["tty"] and ctx.params["interactive"] and not detach)
+        require_terminal(ctx.params["tty"] and ctx.params["interactive"] and not detach)
         with created(ctx, store, 1) as made:
             _run(store, made, detach, keys, sig_proxy)
 
@@ -111,7 +102,7 @@ def start(
                 raise typer.BadParameter("attach to one container only", param_hint="CONTAINER")
             container = store.container(names[0])
             is_terminal = bool(starting.merged(store, container).get("Tty"))
-            _require_terminal(is_terminal and interactive)
+            require_terminal(is_terminal and interactive)
             _foreground(store, container, stdin=interactive, keys=keys, proxy=sig_proxy)
             return
 
@@ -146,7 +137,7 @@ def _foreground(
             container,
             attach=True,
             once=True,
-            size=_size() if is_terminal else None,
+            size=size() if is_terminal else None,
             afterwards=_afterwards(store, container),
         )
         assert attachment is not None
@@ -193,7 +184,7 @@ def _relayed(
     with attachment:
         is_over = attachment.relay(
             0 if reads else None,
-            terminal=_terminal() if is_terminal else None,
+            terminal=terminal() if is_terminal else None,
             keys=keys if is_terminal else (),
             send=pass_on,
             shown=[number for number, name in streams.items() if _is_attached(own, name)],
@@ -209,22 +200,6 @@ def _is_attached(config: "Mapping[str, Any]", stream: str) -> bool:
     return bool(config.get(f"Attach{stream}")) or not named
 
 
-def _terminal() -> int | None:
-    """A descriptor of the terminal that we are on, if we are on one."""
-    return next((fd for fd in (0, 1, 2) if os.isatty(fd)), None)
-
-
-def _size() -> tuple[int, int] | None:
-    """Columns and lines of the terminal that we are on."""
-    terminal = _terminal()
-    return None if terminal is None else tuple(os.get_terminal_size(terminal))  # type: ignore[return-value]
-
-
-def _require_terminal(wanted: bool) -> None:
-    if wanted and not os.isatty(0):
-        raise CowshedError("-t and -i together need a terminal for stdin: leave one of them out")
-
-
 def _afterwards(store: "Store", container: "Container") -> list[str]:
     """What is to be done when the process has ended and nobody attends to that."""
     from imagegraph.running import kept
@@ -234,20 +209,6 @@ def _afterwards(store: "Store", container: "Container") -> list[str]:
     # flock ends at once, well, where somebody has the lock.
     flock = ["/usr/bin/flock", "--nonblock", "--conflict-exit-code", "0", attended]
     return [*flock, *ourselves]
-
-
-def ended(ctx: typer.Context, name: Annotated[str, typer.Argument(metavar="CONTAINER")]) -> None:
-    """Do what follows when a process has ended.
-
-    conmon calls it, in its own mount namespace.
-    """
-    from imagegraph.errors import NotFound
-    from runtime import stopping
-
-    with contextlib.suppress(NotFound), opened(ctx) as store:
-        container = store.container(name)
-        if stopping.leave(container):
-            stopping.ended(store, container)
 
 
 def attach(
@@ -270,7 +231,7 @@ def attach(
         config = starting.merged(store, container)
         is_terminal = bool(config.get("Tty"))
         reads = bool(config.get("OpenStdin")) and not no_stdin
-        _require_terminal(is_terminal and reads)
+        require_terminal(is_terminal and reads)
         with starting.attended(store, container):
             attachment = Attachment(stopping.running_bundle(store, container))
             if not _relayed(store, container, attachment, reads, is_terminal, keys, sig_proxy):
@@ -278,152 +239,3 @@ def attach(
             status = stopping.wait(store, container)
             stopping.ended(store, container)
     raise typer.Exit(status or 0)
-
-
-def execute(
-    ctx: typer.Context,
-    name: Name,
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND...")],
-    interactive: Annotated[
-        bool, typer.Option("-i", "--interactive", help="Keep stdin open.")
-    ] = False,
-    tty: Annotated[bool, typer.Option("-t", "--tty", help="Give it a terminal.")] = False,
-    detach: Annotated[bool, typer.Option("-d", "--detach", help="Leave it running.")] = False,
-    env: Annotated[
-        Texts,
-        typer.Option(
-            "-e", "--env", metavar="NAME[=VALUE]", help="Without a value: the one here, or unset."
-        ),
-    ] = None,
-    env_file: Annotated[
-        Texts, typer.Option("--env-file", metavar="FILE", help="Lines of NAME[=VALUE].")
-    ] = None,
-    user: Annotated[
-        str | None,
-        typer.Option("-u", "--user", metavar="NAME|UID[:GROUP|GID]", help="Who it is."),
-    ] = None,
-    workdir: Annotated[
-        str | None, typer.Option("-w", "--workdir", metavar="PATH", help="Where to start in.")
-    ] = None,
-    privileged: Annotated[
-        bool, typer.Option("--privileged", help="All capabilities for it.")
-    ] = False,
-    detach_keys: Keys = KEYS,
-) -> None:
-    """Run one more process in a container.
-
-    Options come before CONTAINER. Ends with the exit status of the process.
-    """
-    from cli.options import environment
-    from runtime.attach import keys_of
-    from runtime.execution import Wanted
-    from runtime.execution import execute as run_in
-
-    keys = keys_of(detach_keys)
-    _require_terminal(tty and interactive and not detach)
-    wanted = Wanted(
-        command,
-        env=environment(env, env_file),
-        user=user,
-        workdir=workdir,
-        terminal=tty,
-        stdin=interactive and not detach,
-        privileged=privileged,
-        size=_size() if tty else None,
-    )
-    with _docker_status(default=1), opened(ctx) as store, contextlib.ExitStack() as stack:
-        container = store.container(name)
-        executed = stack.enter_context(run_in(store, container, wanted))
-        pid = executed.go()
-        if detach:
-            return
-
-        def pass_on(number: int) -> None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-        output.flush()
-        over = executed.attachment.relay(
-            0 if interactive else None,
-            terminal=_terminal() if tty else None,
-            keys=keys if tty else (),
-            send=pass_on,
-        )
-        status = executed.status() if over else 0
-    if status is None:
-        raise CowshedError("the process's monitor died before it: its exit status is lost")
-    raise typer.Exit(status)
-
-
-def stop(
-    ctx: typer.Context,
-    names: Names,
-    grace: Annotated[
-        int | None,
-        typer.Option(
-            "-t", "--time", metavar="SECONDS", help="Until it is killed; -1 for never. 10."
-        ),
-    ] = None,
-) -> None:
-    """Ask processes of containers to end.
-
-    Those that do not are killed.
-    """
-    from runtime import stopping
-
-    if grace is not None and grace < -1:
-        raise typer.BadParameter(f"{grace} is less than -1", param_hint="--time")
-    with opened(ctx) as store:
-
-        def one(name: str) -> None:
-            stopping.stop(store, store.container(name), grace)
-            output.line(name)
-
-        each(names, one)
-
-
-def kill(
-    ctx: typer.Context,
-    names: Names,
-    signal: Annotated[
-        str, typer.Option("-s", "--signal", metavar="SIGNAL", help="What to send.")
-    ] = "KILL",
-) -> None:
-    """Send a signal to processes of containers."""
-    from runtime import stopping
-
-    number = stopping.number_of(signal)
-    with opened(ctx) as store:
-
-        def one(name: str) -> None:
-            stopping.kill(store, store.container(name), number)
-            output.line(name)
-
-        each(names, one)
-
-
-def wait(ctx: typer.Context, names: Names) -> None:
-    """Wait until processes of containers have ended.
-
-    Prints their exit statuses.
-    """
-    from runtime import stopping
-
-    with opened(ctx) as store:
-
-        def one(name: str) -> None:
-            output.line(str(stopping.wait(store, store.container(name))))
-            output.flush()
-
-        each(names, one)
-
-
-@contextlib.contextmanager
-def _docker_status(default: int = _REFUSED) -> Iterator[None]:
-    """End with Docker's exit status for what could not be run."""
-    try:
-        yield
-    except CowshedError as error:
-        output.fail(str(error))
-        status = getattr(error, "status", default)
-        raise typer.Exit(default if status == _REFUSED else status) from None

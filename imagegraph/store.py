@@ -27,12 +27,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from backends import detect
-from backends.base import CONTAINERS, LAYERS, STAGING, VOLUMES, Backend, Volume
+from backends.base import CONTAINERS, LAYERS, Backend, Volume
 from backends.changes import Change, Compared
-from backends.errors import BackendError, Unavailable, VolumeBusy, VolumeNotFound
-from imagegraph import attachments, publishing, records, removal, reserve, running, splits
+from imagegraph import attachments, departure, publishing, records, removal, reserve, undoing
 from imagegraph import config as configs
-from imagegraph.errors import Conflict, NameInUse, NotFound, StoreError
+from imagegraph.errors import NameInUse, NotFound, StoreError
 from imagegraph.founding import founded, founding
 from imagegraph.graph import Graph
 from imagegraph.model import Container, DataVolume, Image, Removed, new_id
@@ -42,9 +41,6 @@ from imagegraph.reference import Reference
 
 DEFAULT_ROOT = "/var/lib/cowshed"
 DATABASE = "graph.sqlite3"
-
-_KINDS = {"containers": (CONTAINERS,), "layers": (STAGING, LAYERS), "volumes": (VOLUMES,)}
-"""Where the volumes of a table's rows are, from their making on."""
 
 Fill = Callable[[str], int]
 """Puts a tree into the directory that it is given; returns the bytes of its regular files."""
@@ -318,61 +314,7 @@ class Store:
         them. Raises Conflict, naming the snapshots, or the mount or process that uses it; the
         container then stays.
         """
-        from imagegraph import mounting
-
-        if force:
-            mounting.unmount(self, container, missing_ok=True)
-        places = mounting.mounted(container.id)
-        if places:
-            raise Conflict(
-                f"container {container.name} is mounted at {', '.join(places)}:"
-                f" cowshed umount {container.name}, or rm -f"
-            )
-        with self.graph.writing():
-            if not self.graph.doom_container(container.id, self.owner.token):
-                raise NotFound(f"container {container.name} was removed meanwhile")
-            doomed = self._doom(container) if volumes else []
-        try:
-            destroyed = self.backend.remove(Volume(CONTAINERS, container.id), force=force)
-        except (VolumeBusy, Unavailable) as error:
-            self._keep(container, doomed)
-            if isinstance(error, VolumeBusy):
-                raise Conflict(f"container {container.name} stays: {error}") from error
-            raise
-        with self.graph.writing():
-            self.graph.drop("containers", container.id)
-        mounting.forget(self, container)
-        running.forget(self.root, container.id)
-        if doomed:
-            self._discard(container, doomed)
-        return destroyed
-
-    def _doom(self, container: Container) -> list[DataVolume]:
-        from imagegraph import volumes
-
-        return volumes.doom(self, container)
-
-    def _discard(self, container: Container, doomed: list[DataVolume]) -> None:
-        from imagegraph import volumes
-
-        volumes.discard(self, container, doomed)
-
-    def _keep(self, container: Container, doomed: list[DataVolume]) -> None:
-        """Have a container back that could not be removed, unless its removal had begun."""
-        try:
-            with self.open_tree(container):
-                pass
-        except VolumeNotFound:
-            self._leave("containers", container.id)
-            for volume in doomed:
-                self._leave("volumes", volume.id)
-            return
-        except Unavailable:
-            pass  # Nothing was touched: the pool is not there.
-        with self.graph.writing():
-            for volume in doomed:
-                self.graph.ready_volume(volume.id)
-            self.graph.ready_container(container.id)
+        return departure.remove_container(self, container, force=force, with_volumes=volumes)
 
     # Trees
 
@@ -431,64 +373,14 @@ class Store:
         Where the disk or the graph refuses, the rows stay for `reap`. What is `ready` stays: an
         interruption may come between its publication and the end of the operation.
         """
-        # What is raised in here would hide why the operation failed.
-        with contextlib.suppress(StoreError):
-            states = self.graph.known(table, ids)
-            for id in ids:
-                if states.get(id) in ("creating", "removing"):
-                    try:
-                        self._end(table, id)
-                    except (BackendError, StoreError):
-                        self._leave(table, id)
-
-    def _end(self, table: str, id: str) -> None:
-        for kind in _KINDS[table]:
-            self.backend.remove(Volume(kind, id))
-        if table == "layers":
-            splits.drop(self.root, id)
-        with self.graph.writing():
-            self.graph.drop(table, id)
-
-    def _leave(self, table: str, id: str) -> None:
-        """Let whoever comes next end what cannot be ended now."""
-        with self.graph.writing():
-            self.graph.claim(table, id, self.owner.token, None)
+        undoing.undo(self, table, ids)
 
     def reap(self) -> list[Removed]:
         """End what dead processes left half-done, which nobody sees.
 
         What cannot be removed yet stays, and is `check`'s to tell.
         """
-        ended = []
-        for table, id, state, owner in self.graph.undone():
-            if self.owner.lives(owner):
-                continue
-            if table == "volumes" and state == "ready":
-                ended += self._emptied(id, owner)
-                continue
-            with self.graph.writing():
-                if state == "ready" and self.graph.layer_is_needed(id):
-                    self.graph.release([id])
-                    continue
-                claimed = self.graph.claim(table, id, owner, self.owner.token)
-            if not claimed:
-                continue
-            try:
-                self._end(table, id)
-            except BackendError:
-                self._leave(table, id)
-            else:
-                ended.append(Removed(table.removesuffix("s"), id))
-        return ended
-
-    def _emptied(self, id: str, owner: int | None) -> list[Removed]:
-        """What became of a data volume that a dead process was filling."""
-        from imagegraph import filling
-
-        try:
-            return [Removed("filling", id)] if filling.recover(self, id, owner) else []
-        except BackendError:
-            return []
+        return undoing.reap(self)
 
 
 def _require_backend(root: str, name: str, wanted: str | None) -> None:

@@ -17,7 +17,7 @@ from imagegraph import config as configs
 from imagegraph import mount_points, running, volumes
 from imagegraph.model import Container
 from imagegraph.store import Store
-from runtime import cgroups, hostfiles, mounted, users
+from runtime import binds, cgroups, hostfiles, users
 from runtime import engine as engines
 from runtime.attach import Attachment
 from runtime.engine import NAMES, Engine
@@ -131,14 +131,14 @@ def _prepare(
     size: tuple[int, int] | None,
 ) -> Sequence[volumes.Attachment]:
     """Make all that the runtime needs, but for what is mounted; returns the data volumes."""
-    wanted = mounted.of_the_host(host)
+    wanted = binds.of_the_host(host)
     attached = volumes.ensure(store, container, config)
     name = hostfiles.hostname(container.id, config, host)
     files = hostfiles.contents(name, host)
     read_only = bool(host.get("ReadonlyRootfs"))
-    found = mounted.binds(bundle, wanted, attached, files, read_only=read_only)
+    found = binds.binds(bundle, wanted, attached, files, read_only=read_only)
     found += [(bind, "file") for bind in init_binds(host)]
-    points = mounted.points(found, host)
+    points = binds.points(found, host)
     with store.open_tree(container) as path:
         tree = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -150,13 +150,13 @@ def _prepare(
         finally:
             os.close(tree)
     real = dict(zip((path for path, _ in points), places, strict=True))
-    binds = [bind._replace(target=real.get(bind.target, bind.target)) for bind, _ in found]
+    placed = [bind._replace(target=real.get(bind.target, bind.target)) for bind, _ in found]
     group = cgroups.group(container.id)
     document = spec(
         hostname=name,
         tree=f"{bundle}/{ROOTFS}",
         host=host,
-        binds=binds,
+        binds=placed,
         process=process(
             config,
             host,
@@ -174,7 +174,7 @@ def _prepare(
 
 def _write(bundle: str, document: Mapping[str, Any], files: Mapping[str, str], points: int) -> None:
     for path, text in files.items():
-        with open(mounted.host_file(bundle, path), "w", errors="surrogateescape") as file:
+        with open(binds.host_file(bundle, path), "w", errors="surrogateescape") as file:
             os.fchmod(file.fileno(), 0o644)
             file.write(text)
     for point in (f"{bundle}/{ROOTFS}", *_volume_points(bundle, points)):
@@ -184,7 +184,7 @@ def _write(bundle: str, document: Mapping[str, Any], files: Mapping[str, str], p
 
 
 def _volume_points(bundle: str, count: int) -> list[str]:
-    return [mounted.volume_point(bundle, number) for number in range(count)]
+    return [binds.volume_point(bundle, number) for number in range(count)]
 
 
 def _monitored(
@@ -197,7 +197,7 @@ def _monitored(
     with private_mounts(), cgroups.presentable():
         store.backend.mount(store.volume(container), f"{session.bundle}/{ROOTFS}")
         for number, each in enumerate(attached):
-            point = mounted.volume_point(session.bundle, number)
+            point = binds.volume_point(session.bundle, number)
             store.backend.mount(Volume(VOLUMES, each.volume.id), point)
         return Monitor(session)
 
