@@ -44,6 +44,11 @@ def find(name: str | None = None) -> Engine:
     for each in names:
         path = shutil.which(each, path=_PATH)
         if path is not None:
+            if each == "runc" and not cgroups.version():
+                raise RunError(
+                    "runc needs control groups, and this host has none mounted: mount them, or"
+                    " install the Debian package crun"
+                )
             return Engine(each, path, ("--root", f"{VOLATILE}/{each}", *_options(each)))
     raise RunError(
         f"no {' and no '.join(names)} is here: {_HOW if name is None else _package(name)}"

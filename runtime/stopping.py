@@ -11,6 +11,7 @@ from backends import mounts
 from imagegraph import running
 from imagegraph.model import Container
 from imagegraph.store import Store
+from runtime import cgroups
 from runtime.engine import Engine
 from runtime.errors import NotRunning, RunError, Running
 from runtime.monitor import wait as monitor_ended
@@ -182,6 +183,11 @@ def paused(container: Container) -> Iterator[None]:
         if engine is None or running.process(container.id) is None:
             yield
             return
+        if not cgroups.version():
+            raise RunError(
+                f"container {container.name} cannot be frozen, as this host has no control groups"
+                " mounted: stop it, or give --no-pause"
+            )
         engine("pause", container.id)
         try:
             yield

@@ -93,22 +93,26 @@ def box(
     request: pytest.FixtureRequest, btrfs_mount: Path, tmp_path: Path, busybox: Path
 ) -> Iterator[Box]:
     """A store on btrfs with the image box."""
-    yield from _stocked(btrfs_mount / f"box-{tmp_path.name}", request.param, busybox)
+    yield from stocked(Box(btrfs_mount / f"box-{tmp_path.name}", request.param), busybox)
 
 
 @pytest.fixture(params=["btrfs_mount", pytest.param("zfs_mount", marks=pytest.mark.zfs)])
 def anywhere(request: pytest.FixtureRequest, tmp_path: Path, busybox: Path) -> Iterator[Box]:
     """The same on btrfs and on ZFS, with one runtime."""
     home: Path = request.getfixturevalue(request.param)
-    yield from _stocked(home / f"box-{tmp_path.name}", RUNTIMES[0], busybox)
+    yield from stocked(Box(home / f"box-{tmp_path.name}", RUNTIMES[0]), busybox)
 
 
-def _stocked(root: Path, runtime: str, busybox: Path) -> Iterator[Box]:
-    for program in (runtime, "conmon"):
+def stocked(made: Box, busybox: Path) -> Iterator[Box]:
+    """With the image box; its containers are gone at the end."""
+    for program in (made.runtime, "conmon"):
         require(program)
-    made = Box(root, runtime)
     made.ok("import", "-c", 'CMD ["sh"]', str(busybox), "box")
     yield made
     left = made.ok("ps", "-aq").split()
     if left:
         made("rm", "-f", "-v", *left)
+
+
+def _stocked(root: Path, runtime: str, busybox: Path) -> Iterator[Box]:
+    yield from stocked(Box(root, runtime), busybox)
