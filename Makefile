@@ -3,12 +3,15 @@
 PYTHON_RUN := .venv/bin/python
 PYTEST := $(PYTHON_RUN) -m pytest -n 2 --dist loadfile
 GUEST := vagrant/guest --memory 4G
-ZFS_PARTS := commands stores
+ZFS_PARTS := commands stores running
 ZFS_commands := tests/libzfs tests/cli tests/crash tests/contract
 ZFS_stores := tests/backends tests/store
+ZFS_running := tests/running
+ZFS_GUESTS := $(addprefix zfs/,$(ZFS_PARTS))
+AT_ONCE := $(MAKE) --jobs=2 --output-sync=target
 
 .PHONY: help demo test test-btrfs test-zfs test-zfs-here vagrant-test check format bench bench-zfs clean
-.PHONY: $(addprefix zfs/,$(ZFS_PARTS))
+.PHONY: here $(ZFS_GUESTS)
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,19 +20,25 @@ demo: ## Show the main job on a real Debian root filesystem (or DEMO_ROOTFS=file
 	@scripts/setup demo
 	@scripts/demo
 
-test: test-btrfs test-zfs ## Run the whole test suite
+test: ## Run the whole test suite: on this machine, and beside that on ZFS in virtual machines
+	@scripts/setup test
+	vagrant/guest --build > /dev/null
+	$(AT_ONCE) here $(ZFS_GUESTS)
 
 test-btrfs: ## Run all but the tests on ZFS (PYTEST_ARGS="-k name" for a part of it)
 	@scripts/setup test
-	$(PYTEST) -m "not zfs" $(PYTEST_ARGS)
+	$(MAKE) here
 
 test-zfs: ## Run the tests on ZFS in virtual machines, which are built on first use
 	@scripts/setup test
 	vagrant/guest --build > /dev/null
-	$(MAKE) --jobs=2 --output-sync=target $(addprefix zfs/,$(ZFS_PARTS))
+	$(AT_ONCE) $(ZFS_GUESTS)
+
+here:
+	$(PYTEST) -m "not zfs" $(PYTEST_ARGS)
 
 # Not two processes in one guest: a pool that a test suspends holds up whatever looks at all pools.
-$(addprefix zfs/,$(ZFS_PARTS)): zfs/%:
+$(ZFS_GUESTS): zfs/%:
 	$(GUEST) --timeout 1800 --env COWSHED_REQUIRE $(PYTHON_RUN) -m pytest -p no:cacheprovider -m zfs \
 	  $(ZFS_$*) $(PYTEST_ARGS)
 
