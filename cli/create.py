@@ -288,9 +288,12 @@ def created(ctx: typer.Context, store: "Store", count: int) -> Iterator[Created]
             if path is not None:
                 os.unlink(path)
             for container in made.containers:
+                from imagegraph.errors import NotFound
                 from runtime.stopping import remove
 
-                remove(store, container, with_volumes=True)
+                # With --rm it may have gone already.
+                with contextlib.suppress(NotFound):
+                    remove(store, container, with_volumes=True)
 
 
 def _size(size: str | None, storage: Sequence[str] | None) -> int | None:

@@ -206,8 +206,8 @@ def _afterwards(store: "Store", container: "Container") -> list[str]:
 
     attended = f"{kept(store.root, container.id)}/attended"
     ourselves = [sys.executable, "-P", "-m", "cli", "--root", store.root, "ended", container.id]
-    # flock ends at once, well, where somebody has the lock.
-    flock = ["/usr/bin/flock", "--nonblock", "--conflict-exit-code", "0", attended]
+    # flock ends at once, well, where somebody has the lock; it must not give it to its command.
+    flock = ["/usr/bin/flock", "--nonblock", "--close", "--conflict-exit-code", "0", attended]
     return [*flock, *ourselves]
 
 

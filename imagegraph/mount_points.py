@@ -14,7 +14,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -36,8 +36,13 @@ from imagegraph.model import Container
 if TYPE_CHECKING:
     from imagegraph.store import Store
 
-DIRECTORY, FILE = "directory", "file"
-_MODES = {DIRECTORY: stat.S_IFDIR | 0o755, FILE: stat.S_IFREG | 0o644}
+DIRECTORY, FILE, TEMPORARY = "directory", "file", "temporary"
+_MODES = {
+    DIRECTORY: stat.S_IFDIR | 0o755,
+    FILE: stat.S_IFREG | 0o644,
+    # Or another mode: runc gives a tmpfs that of what it is mounted on.
+    TEMPORARY: stat.S_IFDIR | 0o1777,
+}
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _ACLS = {"system.posix_acl_access", "system.posix_acl_default"}
@@ -46,20 +51,25 @@ _LABEL = "security.selinux"
 _ATTEMPTS = 100
 
 Point = tuple[bytes, str]
-"""A path relative to the tree, without links, and DIRECTORY or FILE."""
+"""A path relative to the tree, without links, and DIRECTORY, FILE or TEMPORARY."""
 
 
 # Making
 
 
 def prepare(
-    store: "Store", container: Container, tree: int, wanted: Sequence[tuple[str, str]]
+    store: "Store",
+    container: Container,
+    tree: int,
+    wanted: Sequence[tuple[str, str]],
+    modes: Mapping[str, int] | None = None,
 ) -> list[str]:
     """Make the mount points that the container's tree, open as `tree`, does not have yet.
 
-    `wanted` are paths in the container, each with DIRECTORY or FILE. Returns for each where it
-    really is in the tree, "/etc/hosts", with every link resolved there as in the container. The
-    directories above get their times back.
+    `wanted` are paths in the container, each with DIRECTORY, FILE or TEMPORARY. Returns for each
+    where it really is in the tree, "/etc/hosts", with every link resolved there as in the
+    container. The directories above get their times back. `modes`: of those that are TEMPORARY,
+    where it is not 01777.
 
     Raises Conflict where something else is in the way, NotFound, BackendError.
     """
@@ -73,8 +83,12 @@ def prepare(
             if missing:
                 with store.graph.writing():
                     store.graph.add_mount_points(container.id, missing)
+            asked = {
+                real: (modes or {}).get(path)
+                for (path, _), (real, _) in zip(wanted, places, strict=True)
+            }
             for path, kind in missing:
-                _make(tree, path, kind)
+                _make(tree, path, kind, asked.get(path))
         except (FileExistsError, TreeChanged):
             continue
         except OSError as error:
@@ -98,9 +112,11 @@ def _find(tree: int, path: str, kind: str) -> tuple[bytes, list[Point]]:
         else:
             why = (error.strerror or "").lower()
         raise _refused(path, why) from error
-    if not missing and stat.S_ISDIR(mode) != (kind == DIRECTORY):
-        there = "a directory" if stat.S_ISDIR(mode) else "no directory"
-        raise _refused(path, f"it is {there} there, and a {kind} goes on it: remove it")
+    if not missing and stat.S_ISDIR(mode) != (kind != FILE):
+        there, wanted = "no directory", "a directory"
+        if kind == FILE:
+            there, wanted = "a directory", "a file"
+        raise _refused(path, f"it is {there} there, and {wanted} goes on it: remove it")
     names = real.split(b"/")
     ends = range(len(names) - missing + 1, len(names) + 1)
     points = [(b"/".join(names[:end]), DIRECTORY) for end in ends]
@@ -112,7 +128,7 @@ def _refused(path: str | bytes, why: str) -> Conflict:
     return Conflict(f"cannot mount on {text[:300]!r}: {why}")
 
 
-def _make(tree: int, path: bytes, kind: str) -> None:
+def _make(tree: int, path: bytes, kind: str, mode: int | None) -> None:
     above, _, name = path.rpartition(b"/")
     with opened(tree, above) as directory, _times_kept(directory):
         if kind == FILE:
@@ -125,7 +141,7 @@ def _make(tree: int, path: bytes, kind: str) -> None:
             os.fchown(made, 0, 0)
             for attribute in xattrs(made).keys() & _ACLS:
                 os.removexattr(made, attribute)
-            os.fchmod(made, stat.S_IMODE(_MODES[kind]))
+            os.fchmod(made, stat.S_IMODE(_MODES[kind]) if mode is None else mode)
         finally:
             os.close(made)
 
@@ -161,7 +177,9 @@ def _is_as_made(
     directory: int, name: bytes, kind: str, path: bytes, below: Collection[bytes]
 ) -> bool:
     status = lstat(name, directory)
-    if (status.st_mode, status.st_uid, status.st_gid) != (_MODES[kind], 0, 0):
+    if (status.st_uid, status.st_gid) != (0, 0):
+        return False
+    if status.st_mode != _MODES[kind] and not (kind == TEMPORARY and stat.S_ISDIR(status.st_mode)):
         return False
     if xattrs(by_name(name, directory)).keys() - {_LABEL}:
         return False

@@ -98,7 +98,7 @@ MIGRATIONS = (
     CREATE TABLE mount_points (
         container TEXT NOT NULL REFERENCES containers (id) ON DELETE CASCADE,
         path BLOB NOT NULL,
-        kind TEXT NOT NULL CHECK (kind IN ('directory', 'file')),
+        kind TEXT NOT NULL CHECK (kind IN ('directory', 'file', 'temporary')),
         PRIMARY KEY (container, path)
     ) WITHOUT ROWID;
     CREATE TABLE volumes (

@@ -30,11 +30,13 @@ def of_the_host(host: Mapping[str, Any]) -> list[Wanted]:
         if source.startswith("/"):
             options = words[0].split(",") if words else []
             propagation = next((each for each in options if each in _PROPAGATIONS), "rprivate")
+            _require_possible(propagation)
             found.append(Wanted(source, target, "ro" in options, propagation))
     for mount in host.get("Mounts", ()):
         if mount["Type"] == "bind":
             details = mount.get("BindOptions", {})
             propagation = details.get("Propagation", "rprivate")
+            _require_possible(propagation)
             recursive = not details.get("NonRecursive", False)
             read_only = mount.get("ReadOnly", False)
             found.append(
@@ -44,6 +46,14 @@ def of_the_host(host: Mapping[str, Any]) -> list[Wanted]:
         if not os.path.exists(wanted.source):
             raise RunError(f"the mount source {wanted.source} is not there: make it first")
     return found
+
+
+def _require_possible(propagation: str) -> None:
+    if propagation in ("shared", "rshared"):
+        raise RunError(
+            f"the propagation {propagation} is not there, as containers have mounts of their own:"
+            f" take {propagation.replace('shared', 'slave')}"
+        )
 
 
 def binds(
@@ -86,13 +96,25 @@ def host_file(bundle: str, path: str) -> str:
     return f"{bundle}/{os.path.basename(path)}"
 
 
+def temporary(host: Mapping[str, Any]) -> dict[str, int | None]:
+    """Where a tmpfs is wanted, and its mode if one is asked for."""
+    found: dict[str, int | None] = {}
+    for target, words in host.get("Tmpfs", {}).items():
+        modes = [word[5:] for word in words.split(",") if word.startswith("mode=")]
+        found[target] = int(modes[-1], 8) if modes else None
+    for mount in host.get("Mounts", ()):
+        if mount["Type"] == "tmpfs":
+            found[mount["Target"]] = mount.get("TmpfsOptions", {}).get("Mode")
+    return found
+
+
 def points(found: Iterable[tuple[Bind, str]], host: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The paths that have to be in the container's tree, each with its kind.
 
     What lies below something that is mounted is not looked for in the tree.
     """
-    temporary = [mount["Target"] for mount in host.get("Mounts", ()) if mount["Type"] == "tmpfs"]
-    kinds = dict.fromkeys([*FILESYSTEMS, *host.get("Tmpfs", ()), *temporary], "directory")
+    kinds = dict.fromkeys(FILESYSTEMS, "directory")
+    kinds |= dict.fromkeys(temporary(host), "temporary")
     kinds |= {bind.target: kind for bind, kind in found}
     return [
         (path, kind)

@@ -14,6 +14,8 @@ from runtime.errors import RunError
 
 _LINE = re.compile(rb"(\S+) (stdout|stderr) ([FP]) (.*)", re.DOTALL)
 _BLOCK = 1 << 16
+_PREFIX = 100
+"""Bytes of a line that say what it is."""
 
 
 class Record(NamedTuple):
@@ -65,24 +67,27 @@ def _record(line: bytes) -> Record:
 
 def _seek_tail(file: IO[bytes], count: int) -> None:
     """Go to where the last `count` whole lines begin."""
-    end = file.seek(0, os.SEEK_END)
-    position, text = end, b""
+    position, rest, seen = file.seek(0, os.SEEK_END), b"", 0
     while position:
-        # One more whole line than is wanted, whose end is where those begin.
-        ends = [match.end() for match in re.finditer(rb"\n", text) if _is_whole(text, match.end())]
-        if len(ends) > count:
-            file.seek(position + ends[-count - 1])
-            return
         size = min(_BLOCK, position)
         position -= size
         file.seek(position)
-        text = file.read(size) + text
-    ends = [match.end() for match in re.finditer(rb"\n", text) if _is_whole(text, match.end())]
-    file.seek(ends[-count - 1] if len(ends) > count else 0)
+        # The line that the block before ended in is looked at when its beginning is there.
+        text = file.read(size) + rest
+        ends = [match.end() for match in re.finditer(rb"\n", text)]
+        begins = [0, *ends[:-1]]
+        first = 0 if position == 0 else 1
+        for begin, end in reversed(list(zip(begins, ends, strict=True))[first:]):
+            # One more than is wanted: where it ends, those begin.
+            seen += _is_whole(text[begin : begin + _PREFIX])
+            if seen > count:
+                file.seek(position + end)
+                return
+        rest = text[: ends[0]] if ends else text
+    file.seek(0)
 
 
-def _is_whole(text: bytes, end: int) -> bool:
-    """Whether the line that ends there is a whole one or the last part of one."""
-    begin = text.rfind(b"\n", 0, end - 1) + 1
-    fields = text[begin : begin + 100].split(b" ", 3)
+def _is_whole(line: bytes) -> bool:
+    """Whether the line that begins so is a whole one, or the last part of one."""
+    fields = line.split(b" ", 3)
     return len(fields) == 4 and fields[2] == b"F"

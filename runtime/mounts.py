@@ -104,7 +104,9 @@ def _bound(bind: Bind) -> Json:
         options = [word.removeprefix("r") if word in _PROPAGATIONS else word for word in options]
     if bind.read_only:
         # With what is mounted below it, where the kernel can do that at once.
-        options += ["ro", "rro"] if "rbind" in options and _recursive() else ["ro"]
+        # Below a file there is nothing, and crun takes what it is to change for a directory.
+        whole = "rbind" in options and os.path.isdir(bind.source) and _recursive()
+        options += ["ro", "rro"] if whole else ["ro"]
     target = _plain(bind.target)
     return {"destination": target, "type": "bind", "source": bind.source, "options": options}
 

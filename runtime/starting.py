@@ -146,10 +146,15 @@ def _prepare(
             for each in attached:
                 if each.copy:
                     volumes.fill(store, each.volume, tree, each.target)
-            places = mount_points.prepare(store, container, tree, points)
+            modes = {path: mode for path, mode in binds.temporary(host).items() if mode is not None}
+            places = mount_points.prepare(store, container, tree, points, modes)
         finally:
             os.close(tree)
     real = dict(zip((path for path, _ in points), places, strict=True))
+    for path in binds.FILESYSTEMS:
+        # Before the container has its root, crun and runc follow links in it to the host's files.
+        if real[path] != path:
+            raise RunError(f"{path} is a link in container {container.name}: remove it there")
     placed = [bind._replace(target=real.get(bind.target, bind.target)) for bind, _ in found]
     group = cgroups.group(container.id)
     document = spec(

@@ -15,7 +15,7 @@ from runtime import cgroups
 from runtime.engine import Engine
 from runtime.errors import NotRunning, RunError, Running
 from runtime.monitor import wait as monitor_ended
-from runtime.starting import ROOTFS, end, locked, made_by, merged
+from runtime.starting import ROOTFS, attended, end, locked, made_by, merged
 
 GRACE = 10
 """Seconds from the signal that asks to SIGKILL, as with Docker."""
@@ -130,9 +130,11 @@ def remove(
         raise Running(
             f"container {container.name} is {state.status}: cowshed stop {container.name}, or rm -f"
         )
-    if state.lives:
-        kill_all(store, container)
-    with locked(container.id, make=True):
+    # What --rm asks for is being done here.
+    with attended(store, container), contextlib.ExitStack() as stack:
+        if state.lives:
+            kill_all(store, container)
+        stack.enter_context(locked(container.id, make=True))
         if running.process(container.id) is not None:
             raise Running(f"container {container.name} was started meanwhile")
         end(container.id)

@@ -19,7 +19,7 @@ _LIMIT = 4 << 20
 _ID_MAX = (1 << 31) - 1
 # NGROUPS_MAX, linux/limits.h.
 _GROUPS_MAX = 65536
-_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EINVAL)
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR)
 
 
 class Identity(NamedTuple):
@@ -164,6 +164,9 @@ def _read(tree: int, path: str) -> bytes:
     try:
         data = read_inside(tree, path, _LIMIT + 1)
     except OSError as error:
+        if error.errno == errno.EINVAL:
+            # The runtimes read it, too, and would wait for a fifo.
+            raise RunError(f"the container's /{path} is no regular file: remove it") from None
         if error.errno in _NO_FILE:
             return b""
         raise RunError(f"cannot read the container's /{path}: {error.strerror}") from None

@@ -52,7 +52,7 @@ def test_the_main_job_on_a_dataset_elsewhere(elsewhere: Cowshed, rootfs: Path, d
     assert run.lines("rm", "-f", "calf", "cow") == ["calf", "cow"]
     assert run.lines("rmi", "base:1", "top:1")[0] == "Untagged: base:1"
     assert run.ok("check") == "No problems found.\n"
-    kinds = ("", "/containers", "/layers", "/quarantine", "/staging")
+    kinds = ("", "/containers", "/layers", "/quarantine", "/staging", "/volumes")
     left = zfs("list", "-Hro", "name", "-t", "all", dataset).splitlines()
     assert left == [f"{dataset}{kind}" for kind in kinds]
 

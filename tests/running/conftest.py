@@ -112,7 +112,3 @@ def stocked(made: Box, busybox: Path) -> Iterator[Box]:
     left = made.ok("ps", "-aq").split()
     if left:
         made("rm", "-f", "-v", *left)
-
-
-def _stocked(root: Path, runtime: str, busybox: Path) -> Iterator[Box]:
-    yield from stocked(Box(root, runtime), busybox)

@@ -10,6 +10,7 @@ import io
 import os
 import subprocess
 import tarfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,9 +19,9 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import SharedBtrfs, require
-from tests.running.conftest import RUNTIMES, Box, _stocked, busybox_tar
+from tests.running.conftest import RUNTIMES, Box, busybox_tar, stocked
 
-PATIENCE = 60.0
+PATIENCE = 15.0
 """Seconds that a command may take that is not meant to wait."""
 
 UP = "../" * 20
@@ -70,7 +71,9 @@ def box(
     """One store for all these tests."""
     require("btrfs")
     name = tmp_path_factory.mktemp("hostile").name
-    yield from _stocked(shared_btrfs.point() / f"{name}-{request.param}", request.param, busybox)
+    yield from stocked(
+        Box(shared_btrfs.point() / f"{name}-{request.param}", request.param), busybox
+    )
 
 
 def tree(edits: Sequence[tuple[str, str]], outside: Path) -> bytes:
@@ -109,11 +112,18 @@ def tree(edits: Sequence[tuple[str, str]], outside: Path) -> bytes:
 
 
 @pytest.fixture
-def image(box: Box, outside: Outside, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+def image(
+    box: Box, outside: Outside, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[str]:
     """The name of an image with the edits that the test's case has."""
     (tmp_path / "tree.tar").write_bytes(tree(request.param, outside.path))
     box.ok("import", "-c", 'CMD ["sh"]', str(tmp_path / "tree.tar"), "hostile")
-    return "hostile"
+    yield "hostile"
+    left = box.lines("ps", "-aq")
+    if left:
+        # What one case left is not to fail the next.
+        box("check", "--repair", timeout=PATIENCE)
+        box("rm", "-f", "-v", *left, timeout=PATIENCE)
 
 
 class Case(NamedTuple):
@@ -136,7 +146,13 @@ def _passwd(*to: str) -> dict[str, Case]:
     for number, what in enumerate(to):
         edits = [("etc/passwd", what), ("etc/group", what)]
         found[f"passwd {number} by name"] = Case(edits, ["-u", "spy"], "id", (125,), "'spy'")
-        found[f"passwd {number}"] = Case(edits, [], "echo $(id -u) $HOME", (0,), printed="0 /")
+        # runc reads them itself, and would wait for a fifo: these may be refused.
+        special = what in (FIFO, ZERO, DIRECTORY)
+        status = (0, 125) if special else (0,)
+        found[f"passwd {number} by name"] = found[f"passwd {number} by name"]._replace(
+            said="" if special else "'spy'"
+        )
+        found[f"passwd {number}"] = Case(edits, [], "echo $HOME", status, printed="/")
     return found
 
 
@@ -145,7 +161,8 @@ CASES = {
         "-> OUT/passwd", f"-> {UP}OUT/passwd", "-> /proc/self/root/OUT/passwd", "-> passwd",
         "-> /proc/1/root/OUT/passwd", FIFO, ZERO, DIRECTORY,
     ),
-    "group a fifo": Case([("etc/group", FIFO)], ["-u", "web"], "id -G", printed="1000"),
+    "group a fifo": Case([("etc/group", FIFO)], ["-u", "web"],
+                          "grep Groups: /proc/self/status", (0, 125), printed="Groups:\t1000 "),
     "a group of the host": Case([("etc/group", "-> OUT/group")], ["--group-add", "spy"], "true",
                                 (125,), "'spy'"),
     "a huge passwd": Case([("etc/passwd", HUGE)], [], "true", (125,), "larger than"),
@@ -165,6 +182,7 @@ CASES = {
     "proc a file": Case([("proc", "moo")], [], "true", (125,), "/proc"),
     "proc a fifo": Case([("proc", FIFO)], [], "true", (125,), "/proc"),
     "sys a link out": Case([("sys", "-> OUT")], [], "true", (0, 125)),
+    # crun 1.8 and runc 1.1 make devices and links where it leads on the host.
     "dev a link out": Case([("dev", "-> OUT")], [], "true", (0, 125)),
     "dev a link to the root": Case([("dev", "-> /")], [], "true", (0, 125)),
     "dev a file": Case([("dev", "moo")], [], "true", (125,), "/dev"),
@@ -259,7 +277,7 @@ def test_a_hostile_tree_reaches_nothing_outside(
         assert done.stderr == ""
     assert "spy" not in done.stdout
     if case.printed is not None and done.returncode == 0:
-        assert done.stdout.rstrip("\n") == case.printed
+        assert done.stdout.removesuffix("\n") == case.printed
     assert outside.is_untouched()
     assert os.listdir(tmp_path / "host") == ["given"]
     box.require_clean()
@@ -297,9 +315,13 @@ def test_mount_points_made_through_links_are_in_no_diff_and_no_commit(box: Box, 
     indirect=True,
 )  # fmt: skip
 def test_exec_takes_no_user_from_outside(box: Box, image: str):
-    box.ok("run", "-d", "--name", "web", image, "sleep", "1000")
-    assert "'spy'" in box.refused("exec", "-u", "spy", "web", "id", timeout=PATIENCE)
-    assert box.ok("exec", "-u", "7:8", "web", "sh", "-c", "id -u; id -g") == "7\n8\n"
+    started = box("run", "-d", "--name", "web", image, "sleep", "1000", timeout=PATIENCE)
+    if started.returncode:
+        # runc would read what is there, too: what is no file is refused before.
+        assert_one_line(started)
+        return
+    box.refused("exec", "-u", "spy", "web", "id", timeout=PATIENCE)
+    assert "\t7\n" in box.ok("exec", "-u", "7:8", "web", "grep", "Uid", "/proc/self/status")
     box.ok("rm", "-f", "web")
     box.require_clean()
 
@@ -321,6 +343,8 @@ def test_a_tree_that_changes_under_exec_and_cp_leads_nowhere(
 ):
     script = SWAPPER.replace("OUT", str(outside.path))
     box.ok("run", "-d", "--name", "web", "box", "sh", "-c", script)
+    got = tmp_path / "got"
+    got.mkdir()
     (tmp_path / "given").write_text("given\n")
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/file").write_text("given\n")
@@ -331,8 +355,8 @@ def test_a_tree_that_changes_under_exec_and_cp_leads_nowhere(
             box("exec", "-u", "web", "-w", "/data/sub", "web", "id", timeout=PATIENCE),
             box("cp", "-q", str(tmp_path / "given"), "web:/data/sub/file", timeout=PATIENCE),
             box("cp", "-q", f"{tmp_path}/tree/.", "web:/data/sub", timeout=PATIENCE),
-            box("cp", "-q", "web:/data/sub/file", f"{tmp_path}/got-{number}", timeout=PATIENCE),
-            box("cp", "-q", "web:/data", f"{tmp_path}/all-{number}", timeout=PATIENCE),
+            box("cp", "-q", "web:/data/sub/file", f"{got}/file-{number}", timeout=PATIENCE),
+            box("cp", "-q", "web:/data", f"{got}/all-{number}", timeout=PATIENCE),
         ]
     for each in done:
         assert "spy" not in each.stdout and "Traceback" not in each.stderr
@@ -341,9 +365,8 @@ def test_a_tree_that_changes_under_exec_and_cp_leads_nowhere(
     assert not [each for each in done if "spy" in each.args and each.returncode == 0]
     assert len([each for each in done if each.returncode == 0]) > 5
     box.ok("rm", "-f", "web", timeout=PATIENCE)
-    for path in tmp_path.rglob("*"):
-        if path.is_file() and outside.path not in path.parents:
-            assert "spy" not in path.read_text()
+    for path in got.rglob("*"):
+        assert not path.is_file() or "spy" not in path.read_text()
     assert outside.is_untouched()
     box.require_clean()
 
@@ -385,7 +408,7 @@ def test_a_hostile_config_is_run_or_refused_with_one_line(
         return
     done = box("run", "--rm", "odd", "pwd", timeout=PATIENCE)
     assert "Traceback" not in done.stderr
-    if done.returncode:
+    if done.returncode == 125:
         assert_one_line(done)
     assert "Traceback" not in box("ps", "-a").stderr
     assert "\x1b" not in box("inspect", "odd").stdout
@@ -400,11 +423,6 @@ def test_garbage_comes_out_as_it_is_and_is_kept_so(box: Box):
     assert (done.returncode, done.stdout, done.stderr) == (0, garbage, b"")
     kept = box.raw("logs", "web", timeout=PATIENCE)
     assert (kept.returncode, kept.stdout, kept.stderr) == (0, garbage, b"")
-    assert (
-        box.raw("logs", "--tail", "1", "web", timeout=PATIENCE).stdout
-        == (garbage[garbage.rindex(b"\n", 0, garbage.rindex(b"\n")) + 1 :])
-        or True
-    )
     box.ok("rm", "web")
 
 
@@ -436,13 +454,14 @@ def _digest(box: Box, *arguments: str) -> tuple[int, str]:
     """How many bytes a command prints, and their digest; it may not take long or much memory."""
     running = box.start(*arguments, stdout=subprocess.PIPE)
     assert running.stdout is not None
-    length, digest, end = 0, hashlib.sha256(), time.monotonic() + PATIENCE
+    length, digest = 0, hashlib.sha256()
+    timer = threading.Timer(PATIENCE, running.kill)
+    timer.start()
     with contextlib.closing(running.stdout):
         while piece := running.stdout.read(1 << 20):
             length += len(piece)
             digest.update(piece)
-            if time.monotonic() > end:
-                running.kill()
+    timer.cancel()
     _, status, usage = os.wait4(running.pid, 0)
     running.returncode = os.waitstatus_to_exitcode(status)
     assert running.returncode == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SharedBtrfs, require
-from tests.running.conftest import RUNTIMES, Box, _stocked
+from tests.running.conftest import RUNTIMES, Box, stocked
 
 DEFAULT_CAPABILITIES = "00000000a80425fb"
 """Docker's fourteen, as a mask (capabilities(7))."""
@@ -35,7 +35,9 @@ def box(
     """One store for all these tests, for nothing here changes it."""
     require("btrfs")
     name = tmp_path_factory.mktemp("isolation").name
-    yield from _stocked(shared_btrfs.point() / f"{name}-{request.param}", request.param, busybox)
+    yield from stocked(
+        Box(shared_btrfs.point() / f"{name}-{request.param}", request.param), busybox
+    )
 
 
 @pytest.fixture(scope="module")

@@ -219,3 +219,20 @@ def test_mount_points_are_in_no_diff_and_no_commit(anywhere: Box):
         len({row["Id"] for row in anywhere.json("images", "-a", "--format", "json")} - before) == 1
     )
     assert anywhere.run("grown", "cat", "/root/new") == "hi\n"
+
+
+def test_a_reader_that_goes_ends_the_command_and_not_the_process(box: Box):
+    script = "while true; do echo moo; done"
+    running = box.start(
+        *("run", "--rm", "--name", "web", "box", "sh", "-c", script),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert running.stdout is not None and running.stderr is not None
+    assert running.stdout.readline() == b"moo\n"
+    running.stdout.close()
+    assert (running.wait(20), running.stderr.read()) == (141, b"")
+    running.stderr.close()
+    assert box.state("web")["Running"]
+    assert box.ok("rm", "-f", "web") == "web\n"
+    box.require_clean()

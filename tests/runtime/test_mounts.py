@@ -52,7 +52,8 @@ def test_what_the_user_mounts_takes_the_place_of_the_standard() -> None:
     ("bind", "options"),
     [
         (Bind("/x", "/y", False, ()), ["rbind", "rprivate"]),
-        (Bind("/x", "/y", True, ()), ["rbind", "rprivate", "ro", "rro"]),
+        (Bind("/usr", "/y", True, ()), ["rbind", "rprivate", "ro", "rro"]),
+        (Bind("/etc/passwd", "/y", True, ()), ["rbind", "rprivate", "ro"]),
         (Bind("/x", "/y", True, ("bind", "rprivate")), ["bind", "private", "ro"]),
         (Bind("/x", "/y", False, ("nosuid",)), ["rbind", "nosuid", "rprivate"]),
     ],
@@ -61,7 +62,7 @@ def test_a_bind_is_recursive_and_private_unless_it_says_otherwise(
     bind: Bind, options: list[str]
 ) -> None:
     found = mounted(made(binds=(bind,)))["/y"]
-    assert found == {"destination": "/y", "type": "bind", "source": "/x", "options": options}
+    assert found == {"destination": "/y", "type": "bind", "source": bind.source, "options": options}
 
 
 @pytest.mark.parametrize("twice", [{"Tmpfs": {"/y": ""}}, {"Tmpfs": {"/y/": "", "/y/../y": ""}}])
