@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from imagegraph.store import Store
 
 Texts = list[str] | None
+Interactive = Annotated[bool, typer.Option("-i", "--interactive", help="Keep stdin open.")]
+Tty = Annotated[bool, typer.Option("-t", "--tty", help="Give it a terminal.")]
+Env = Annotated[
+    Texts,
+    typer.Option(
+        "-e", "--env", metavar="NAME[=VALUE]", help="Without a value: the one here, or unset."
+    ),
+]
+EnvFile = Annotated[
+    Texts, typer.Option("--env-file", metavar="FILE", help="Lines of NAME[=VALUE].")
+]
+Workdir = Annotated[
+    str | None, typer.Option("-w", "--workdir", metavar="PATH", help="Where to start in.")
+]
 
 
 def create(
@@ -53,29 +67,18 @@ def create(
         str | None,
         typer.Option("--cidfile", metavar="FILE", help="Write the ids to a new file too."),
     ] = None,
-    interactive: Annotated[
-        bool, typer.Option("-i", "--interactive", help="Keep stdin open.")
-    ] = False,
-    tty: Annotated[bool, typer.Option("-t", "--tty", help="Give it a terminal.")] = False,
+    interactive: Interactive = False,
+    tty: Tty = False,
     remove: Annotated[
         bool, typer.Option("--rm", help="Remove it when its process has ended.")
     ] = False,
-    env: Annotated[
-        Texts,
-        typer.Option(
-            "-e", "--env", metavar="NAME[=VALUE]", help="Without a value: the one here, or unset."
-        ),
-    ] = None,
-    env_file: Annotated[
-        Texts, typer.Option("--env-file", metavar="FILE", help="Lines of NAME[=VALUE].")
-    ] = None,
+    env: Env = None,
+    env_file: EnvFile = None,
     user: Annotated[
         str | None,
         typer.Option("-u", "--user", metavar="NAME|UID[:GROUP|GID]", help="Who its process is."),
     ] = None,
-    workdir: Annotated[
-        str | None, typer.Option("-w", "--workdir", metavar="PATH", help="Where to start in.")
-    ] = None,
+    workdir: Workdir = None,
     entrypoint: Annotated[
         str | None,
         typer.Option(

@@ -1,5 +1,6 @@
 """The command inspect."""
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,20 +42,29 @@ def inspect(
     with Docker's fields, and Backend and Volume: where the files are. A template prints a line for
     each: plain text, {{.Field}}, {{json .Field}}, {{join .List ", "}}, {{index .Map "key"}}.
     """
-    from cli import formats
-    from cli.template import Template
 
     if kind not in (None, "container", "image"):
         raise typer.BadParameter("take container or image", param_hint="--type")
+    with opened(ctx) as store:
+        show(names, lambda name: _known(store, name, kind, size, digests), form)
+
+
+def show(names: Iterable[str], known: Callable[[str], dict[str, Any]], form: str) -> None:
+    """Print all that is `known` of each, as a JSON array or by the template `form`.
+
+    One that fails is said, and the rest is shown; ends the command with 1 then.
+    """
+    from cli import formats
+    from cli.template import Template
+
     template = None if form == "json" else Template(form)
     found, failed = [], False
-    with opened(ctx) as store:
-        for name in names:
-            try:
-                found.append(_known(store, name, kind, size, digests))
-            except CowshedError as error:
-                output.fail(str(error))
-                failed = True
+    for name in names:
+        try:
+            found.append(known(name))
+        except CowshedError as error:
+            output.fail(str(error))
+            failed = True
     if template is None:
         output.line(output.json_text(found, indent=4))
     else:

@@ -8,8 +8,9 @@ import typer
 
 from backends.errors import CowshedError
 from cli import completion, output
+from cli.create import Env, EnvFile, Interactive, Tty, Workdir
 from cli.session import each, opened
-from cli.terminal import KEYS, Keys, Texts, docker_status, require_terminal, size, terminal
+from cli.terminal import KEYS, Keys, docker_status, require_terminal, size, terminal
 
 Names = Annotated[
     list[str], typer.Argument(metavar="CONTAINER...", autocompletion=completion.containers)
@@ -20,27 +21,16 @@ def execute(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="CONTAINER", autocompletion=completion.containers)],
     command: Annotated[list[str], typer.Argument(metavar="COMMAND...")],
-    interactive: Annotated[
-        bool, typer.Option("-i", "--interactive", help="Keep stdin open.")
-    ] = False,
-    tty: Annotated[bool, typer.Option("-t", "--tty", help="Give it a terminal.")] = False,
+    interactive: Interactive = False,
+    tty: Tty = False,
     detach: Annotated[bool, typer.Option("-d", "--detach", help="Leave it running.")] = False,
-    env: Annotated[
-        Texts,
-        typer.Option(
-            "-e", "--env", metavar="NAME[=VALUE]", help="Without a value: the one here, or unset."
-        ),
-    ] = None,
-    env_file: Annotated[
-        Texts, typer.Option("--env-file", metavar="FILE", help="Lines of NAME[=VALUE].")
-    ] = None,
+    env: Env = None,
+    env_file: EnvFile = None,
     user: Annotated[
         str | None,
         typer.Option("-u", "--user", metavar="NAME|UID[:GROUP|GID]", help="Who it is."),
     ] = None,
-    workdir: Annotated[
-        str | None, typer.Option("-w", "--workdir", metavar="PATH", help="Where to start in.")
-    ] = None,
+    workdir: Workdir = None,
     privileged: Annotated[
         bool, typer.Option("--privileged", help="All capabilities for it.")
     ] = False,

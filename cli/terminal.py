@@ -10,7 +10,6 @@ import typer
 from backends.errors import CowshedError
 from cli import output
 
-Texts = list[str] | None
 Keys = Annotated[
     str, typer.Option("--detach-keys", metavar="KEYS", help="What leaves it running, with -t.")
 ]

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from backends.errors import CowshedError
 from cli import completion, formats, output
 from cli.formats import Format
 from cli.lazy import Entry, LazyGroup
@@ -220,25 +219,11 @@ def inspect(
     the files are: a path, or a dataset), Name, Options and Scope. A template prints a line for
     each.
     """
-    from cli.template import Template
+    from cli.inspect import show
     from imagegraph import volumes
 
-    template = None if form == "json" else Template(form)
-    found, failed = [], False
     with opened(ctx) as store:
-        for name in names:
-            try:
-                found.append(_shown(store, volumes.find(store, name)))
-            except CowshedError as error:
-                output.fail(str(error))
-                failed = True
-    if template is None:
-        output.line(output.json_text(found, indent=4))
-    else:
-        for shown in found:
-            formats.one(template, shown)
-    if failed:
-        raise typer.Exit(1)
+        show(names, lambda name: _shown(store, volumes.find(store, name)), form)
 
 
 def rm(

@@ -1,5 +1,6 @@
 """Containers that run: a busybox on a real btrfs or ZFS, with each of the runtimes."""
 
+import contextlib
 import io
 import os
 import shutil
@@ -12,7 +13,7 @@ import pytest
 
 from imagegraph import running
 from tests.cli.conftest import Cowshed
-from tests.conftest import require
+from tests.conftest import SharedBtrfs, require
 
 RUNTIMES = ("crun", "runc")
 
@@ -112,3 +113,13 @@ def stocked(made: Box, busybox: Path) -> Iterator[Box]:
     left = made.ok("ps", "-aq").split()
     if left:
         made("rm", "-f", "-v", *left)
+
+
+@contextlib.contextmanager
+def shared_by_module(
+    request: pytest.FixtureRequest, shared_btrfs: SharedBtrfs, directory: Path, busybox: Path
+) -> Iterator[Box]:
+    """One store for all tests of a module, with the runtime that the fixture's parameter names."""
+    require("btrfs")
+    root = shared_btrfs.point() / f"{directory.name}-{request.param}"
+    yield from stocked(Box(root, request.param), busybox)

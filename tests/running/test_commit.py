@@ -3,8 +3,6 @@
 import time
 from pathlib import Path
 
-import pytest
-
 from tests.running.conftest import Box
 
 WRITER = """
@@ -18,8 +16,7 @@ done
 """Appends to a file, then creates a name: the name is never to be there without its line."""
 
 
-@pytest.mark.parametrize("round", range(3))
-def test_no_name_is_committed_without_what_was_written_before(anywhere: Box, round: int):
+def test_no_name_is_committed_without_what_was_written_before(anywhere: Box):
     anywhere.ok("create", "--name", "web", "box", "sh", "-c", f"mkdir -p /names; {WRITER}")
     anywhere.ok("start", "web")
     time.sleep(0.5)

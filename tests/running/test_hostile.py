@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import SharedBtrfs, require
-from tests.running.conftest import RUNTIMES, Box, busybox_tar, stocked
+from tests.running.conftest import RUNTIMES, Box, busybox_tar, shared_by_module
 
 PATIENCE = 15.0
 """Seconds that a command may take that is not meant to wait."""
@@ -69,11 +69,9 @@ def box(
     busybox: Path,
 ) -> Iterator[Box]:
     """One store for all these tests."""
-    require("btrfs")
-    name = tmp_path_factory.mktemp("hostile").name
-    yield from stocked(
-        Box(shared_btrfs.point() / f"{name}-{request.param}", request.param), busybox
-    )
+    directory = tmp_path_factory.mktemp("hostile")
+    with shared_by_module(request, shared_btrfs, directory, busybox) as made:
+        yield made
 
 
 def tree(edits: Sequence[tuple[str, str]], outside: Path) -> bytes:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SharedBtrfs, require
-from tests.running.conftest import RUNTIMES, Box, stocked
+from tests.conftest import SharedBtrfs
+from tests.running.conftest import RUNTIMES, Box, shared_by_module
 
 DEFAULT_CAPABILITIES = "00000000a80425fb"
 """Docker's fourteen, as a mask (capabilities(7))."""
@@ -33,11 +33,9 @@ def box(
     busybox: Path,
 ) -> Iterator[Box]:
     """One store for all these tests, for nothing here changes it."""
-    require("btrfs")
-    name = tmp_path_factory.mktemp("isolation").name
-    yield from stocked(
-        Box(shared_btrfs.point() / f"{name}-{request.param}", request.param), busybox
-    )
+    directory = tmp_path_factory.mktemp("isolation")
+    with shared_by_module(request, shared_btrfs, directory, busybox) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from runtime import cgroups
 from tests.conftest import SharedBtrfs, mounted, require
-from tests.running.conftest import RUNTIMES, Box, stocked
+from tests.running.conftest import RUNTIMES, Box, shared_by_module, stocked
 
 SECCOMP = (
     '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":'
@@ -29,10 +29,8 @@ def box(
     busybox: Path,
 ) -> Iterator[Box]:
     """One store for all these tests; what each makes, it removes or names by itself."""
-    require("btrfs")
-    name = tmp_path_factory.mktemp("options").name
-    made = stocked(Box(shared_btrfs.point() / f"{name}-{request.param}", request.param), busybox)
-    for box in made:
+    directory = tmp_path_factory.mktemp("options")
+    with shared_by_module(request, shared_btrfs, directory, busybox) as box:
         box.env["HERE"] = "from here"
         yield box
 

@@ -51,6 +51,9 @@ def names(box: Box) -> list[str]:
     return box.lines("volume", "ls", "-q")
 
 
+ON_BTRFS = pytest.mark.parametrize("anywhere", ["btrfs_mount"], indirect=True)
+"""For a test whose answer is the same on ZFS, where each takes ten seconds."""
+
 COPIED = [
     "/data 1000 2000 2750",
     "/data/file 1000 2000 4640",
@@ -59,6 +62,7 @@ COPIED = [
 ]
 
 
+@ON_BTRFS
 @pytest.mark.parametrize(
     "option", [["-v", "herd:/data"], ["--mount", "type=volume,src=herd,dst=/data"], ["-v", "/data"]]
 )
@@ -68,12 +72,14 @@ def test_a_volume_gets_what_the_image_has_there(shed: Box, option: list[str]):
     assert names(shed) == (["herd"] if "herd" in option[1] else [])
 
 
+@ON_BTRFS
 def test_a_volume_where_the_image_has_nothing_is_roots_and_empty(shed: Box):
     assert sh(shed, "-v", "herd:/new/place", "data", f"{MODES} /new/place; ls -A /new/place") == (
         "/new/place 0 0 755\n"
     )
 
 
+@ON_BTRFS
 def test_a_volume_is_filled_once(shed: Box):
     sh(shed, "-v", "herd:/data", "data", "rm -r /data/* && echo mine > /data/file")
     assert sh(shed, "-v", "herd:/data", "data", "ls /data; cat /data/file") == "file\nmine\n"
@@ -81,11 +87,13 @@ def test_a_volume_is_filled_once(shed: Box):
     assert sh(shed, "-v", "herd:/data", "data", "ls -A /data") == ""
 
 
+@ON_BTRFS
 def test_a_volume_that_somebody_filled_is_left_as_it_is(shed: Box):
     sh(shed, "-v", "herd:/other", "box", "echo first > /other/file")
     assert sh(shed, "-v", "herd:/data", "data", "ls /data; cat /data/file") == "file\nfirst\n"
 
 
+@ON_BTRFS
 @pytest.mark.parametrize(
     "option", [["-v", "herd:/data:nocopy"], ["--mount", "src=herd,dst=/data,volume-nocopy"]]
 )
@@ -93,6 +101,7 @@ def test_with_nocopy_nothing_is_copied(shed: Box, option: list[str]):
     assert sh(shed, *option, "data", f"{MODES} /data; ls -A /data") == "/data 0 0 755\n"
 
 
+@ON_BTRFS
 @pytest.mark.parametrize(
     "option", [["-v", "herd:/data:ro"], ["--mount", "src=herd,dst=/data,readonly"]]
 )
@@ -118,6 +127,7 @@ def test_two_containers_share_a_volume_while_they_run(shed: Box):
     shed.require_sound()
 
 
+@ON_BTRFS
 def test_a_named_volume_outlives_whoever_had_it(shed: Box):
     shed.ok("run", "--name", "cow", "-v", "herd:/data", "box", "sh", "-c", "echo x > /data/x")
     shed.ok("rm", "-v", "cow")
@@ -129,6 +139,7 @@ def test_a_named_volume_outlives_whoever_had_it(shed: Box):
     shed.require_clean()
 
 
+@ON_BTRFS
 @pytest.mark.parametrize(("options", "left"), [([], 2), (["-v"], 0)])
 def test_anonymous_volumes_go_with_rm_v_only(shed: Box, options: list[str], left: int):
     shed.ok("run", "--name", "cow", "-v", "/one", "--mount", "dst=/two", "data", "true")
@@ -140,6 +151,7 @@ def test_anonymous_volumes_go_with_rm_v_only(shed: Box, options: list[str], left
     shed.require_clean()
 
 
+@ON_BTRFS
 @pytest.mark.parametrize("how", [[], ["-d"]])
 def test_with_rm_the_anonymous_ones_go_and_the_named_stay(shed: Box, how: list[str]):
     id = shed.ok("run", "--rm", *how, "-v", "/one", "-v", "herd:/two", "declared", "true").strip()
@@ -152,6 +164,7 @@ def test_with_rm_the_anonymous_ones_go_and_the_named_stay(shed: Box, how: list[s
     shed.require_clean()
 
 
+@ON_BTRFS
 def test_a_volume_is_the_containers_own_from_start_to_start(shed: Box):
     shed.ok("create", "--name", "cow", "-v", "/data", "box", "sh", "-c", "echo x >> /data/n; wc -l"
             " < /data/n")  # fmt: skip
@@ -177,6 +190,7 @@ def test_what_is_in_a_volume_is_in_no_diff_commit_or_export(shed: Box, tmp_path:
     assert not {"new", "new/n", "data/new"} & found
 
 
+@ON_BTRFS
 def test_a_commit_of_a_running_container_has_nothing_of_its_volumes(shed: Box):
     shed.ok("run", "-d", "--name", "cow", "-v", "herd:/data/sub", "declared", "sleep", "1000")
     shed.ok("exec", "cow", "sh", "-c", "echo x > /data/new; echo x > /data/sub/new; echo x > /own")
@@ -184,6 +198,7 @@ def test_a_commit_of_a_running_container_has_nothing_of_its_volumes(shed: Box):
     assert shed.lines("diff", "grown") == ["C /", "A /own"]
 
 
+@ON_BTRFS
 def test_a_volume_of_the_image_is_made_for_each_container(shed: Box):
     script = "cat /data/file; grep -c ' /data ' /proc/mounts; echo mine > /data/file"
     for name in ("cow", "calf"):
@@ -194,12 +209,14 @@ def test_a_volume_of_the_image_is_made_for_each_container(shed: Box):
     assert len(names(shed)) == 3
 
 
+@ON_BTRFS
 def test_a_bind_or_tmpfs_takes_the_place_of_a_volume_of_the_image(shed: Box, tmp_path: Path):
     for option in (["-v", f"{tmp_path}:/data"], ["--tmpfs", "/data"]):
         assert sh(shed, *option, "declared", "ls -A /data") == ""
     assert names(shed) == []
 
 
+@ON_BTRFS
 @pytest.mark.parametrize("options", [["-v", "a1:/data", "-v", "b1:/data/sub"],
                                      ["-v", "b1:/data/sub", "-v", "a1:/data"]])  # fmt: skip
 def test_a_volume_lies_in_another(shed: Box, options: list[str]):
@@ -219,6 +236,7 @@ def test_a_volume_lies_where_another_has_nothing_yet(shed: Box):
     shed.require_clean()
 
 
+@ON_BTRFS
 def test_a_read_only_root_has_writable_volumes(shed: Box):
     assert sh(shed, "--read-only", "-v", "herd:/data", "data", "echo x > /data/x; cat /data/x") == (
         "x\n"
@@ -235,6 +253,7 @@ def test_a_volume_whose_container_is_killed_is_free_again(shed: Box):
     shed.require_clean()
 
 
+@ON_BTRFS
 def test_a_run_that_fails_leaves_no_anonymous_volume(shed: Box):
     shed.refused("run", "-v", "/data", "data", "nosuch", status=127)
     assert names(shed) == []
