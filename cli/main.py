@@ -1,7 +1,8 @@
 """The command `cowshed`: its commands, the options before them, and how it ends.
 
 Exit status: 0 done; 1 refused or failed, with one line `Error: ...` on stderr; 2 wrong usage; 128
-and the number of the signal that ended it. A traceback is shown with -vv only.
+and the number of the signal that ended it; run and exec end as their process does. A traceback is
+shown with -vv only.
 """
 
 import contextlib
@@ -78,6 +79,10 @@ class Commands(LazyGroup):
             ),
         },
     }
+
+
+RUNNING = ("run", "exec")
+"""The commands that end as their process does, and with Docker's status for what is refused."""
 
 
 class Terminated(BaseException):
@@ -191,7 +196,8 @@ def _ended(arguments: list[str]) -> int:
     except typer.TyperException as error:
         usage = getattr(error, "ctx", None)
         hint = f" (see {usage.command_path} --help)" if usage else ""
-        return _failed(error.format_message().rstrip(".") + hint, error.exit_code)
+        status = output.REFUSED if usage and usage.info_name in RUNNING else error.exit_code
+        return _failed(error.format_message().rstrip(".") + hint, status)
     except output.ReaderGone:
         return 128 + signal.SIGPIPE
     except SystemExit as end:

@@ -32,6 +32,10 @@ class ReaderGone(Exception):
     """Nobody reads stdout any more. No OSError, for those have other handlers on their way up."""
 
 
+REFUSED = 125
+"""The exit status of what runs a process where it cannot, as Docker has it."""
+
+
 def prepare() -> None:
     """Set stdout and stderr up for what they will be given."""
     # A stream that was closed before we began is None, and `print` to that goes elsewhere.

@@ -15,8 +15,6 @@ Keys = Annotated[
 ]
 KEYS = "ctrl-p,ctrl-q"
 
-_REFUSED = 125
-
 
 def terminal() -> int | None:
     """A descriptor of the terminal that we are on, if we are on one."""
@@ -38,11 +36,11 @@ def require_terminal(wanted: bool) -> None:
 
 
 @contextlib.contextmanager
-def docker_status(default: int = _REFUSED) -> Iterator[None]:
+def docker_status(default: int = output.REFUSED) -> Iterator[None]:
     """End with Docker's exit status for what could not be run."""
     try:
         yield
     except CowshedError as error:
         output.fail(str(error))
         status = getattr(error, "status", default)
-        raise typer.Exit(default if status == _REFUSED else status) from None
+        raise typer.Exit(default if status == output.REFUSED else status) from None
