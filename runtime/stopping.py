@@ -190,11 +190,36 @@ def paused(container: Container) -> Iterator[None]:
                 f"container {container.name} cannot be frozen, as this host has no control groups"
                 " mounted: stop it, or give --no-pause"
             )
-        engine("pause", container.id)
-        try:
+        with _thawed_afterwards(engine, container):
+            engine("pause", container.id)
             yield
-        finally:
+
+
+@contextlib.contextmanager
+def _thawed_afterwards(engine: Engine, container: Container) -> Iterator[None]:
+    """Have the container thawed at the end of this, even if that is the death of this process.
+
+    Another process waits for it, which also has the lock on the bundle as long.
+    """
+    end, alive = os.pipe()
+    guard = os.fork()
+    if not guard:
+        try:
+            # What interrupts the command is not for the guard.
+            os.setsid()
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            os.close(alive)
+            os.read(end, 1)
             _resume(engine, container)
+        finally:
+            os._exit(0)
+    os.close(end)
+    try:
+        yield
+    finally:
+        os.close(alive)
+        os.waitpid(guard, 0)
 
 
 def resume(container: Container) -> None:

@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -81,6 +83,25 @@ def test_after_a_reboot_it_has_ended_and_is_started_again(box: Box):
     box.require_sound()
     box.ok("start", "web")
     assert box.state("web")["Running"]
+
+
+def test_a_container_is_thawed_though_who_commits_it_is_killed(box: Box):
+    box.ok("run", "-d", "--name", "web", "box", "sleep", "1000")
+    script = """if True:
+        import os, signal, sys
+        from imagegraph.store import Store
+        from runtime.stopping import paused
+        with Store.open(sys.argv[1]) as store:
+            container = store.container("web")
+            with paused(container):
+                from imagegraph.running import state
+                assert state(store.root, container.id).status == "paused"
+                os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run([sys.executable, "-c", script, str(box.root)], env=box.env)
+    assert done.returncode == -signal.SIGKILL
+    _await(lambda: box.state("web")["Status"] == "running", "it goes on")
+    box.require_sound()
 
 
 def test_a_frozen_container_is_thawed(box: Box):
