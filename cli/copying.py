@@ -12,6 +12,8 @@ from cli.files import written
 from cli.session import opened
 
 if TYPE_CHECKING:
+    from imagegraph.model import Container
+    from imagegraph.store import Store
     from oci.copying import Owner, Path
 
 STREAM = "-"
@@ -56,6 +58,7 @@ def cp(
 
     with opened(ctx) as store:
         container = store.container(from_name or to_name)
+        _require_seen(store, container, from_path if from_name else to_path)
         with root_of(store, container) as root:
             if from_name:
                 inside = Path(from_path, root, f"{from_name}:")
@@ -72,6 +75,25 @@ def _split(text: str) -> tuple[str, str]:
     if not colon or "/" in name or name.startswith("."):
         return "", text
     return name, path
+
+
+def _require_seen(store: "Store", container: "Container", path: str) -> None:
+    """Refuse a path in a volume that is not mounted: the directory below it is another."""
+    import posixpath
+
+    from imagegraph import volumes
+    from imagegraph.errors import Conflict
+    from imagegraph.running import process
+
+    wanted = posixpath.normpath(f"/{path}").rstrip("/") + "/"
+    attached = volumes.attached(store, container)
+    if attached and process(container.id) is None:
+        for each in attached:
+            if wanted.lstrip("/").startswith(f"{each.target.strip('/')}/"):
+                raise Conflict(
+                    f"{path} is in a volume, which only a running container has: cowshed start"
+                    f" {container.name} first"
+                )
 
 
 def _copy(source: "Path", target: "Path", follow: bool, owner: "Owner | None", quiet: bool) -> None:

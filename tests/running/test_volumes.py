@@ -258,3 +258,15 @@ def test_a_run_that_fails_leaves_no_anonymous_volume(shed: Box):
     shed.refused("run", "-v", "/data", "data", "nosuch", status=127)
     assert names(shed) == []
     shed.require_clean()
+
+
+@ON_BTRFS
+def test_cp_reaches_a_volume_of_a_running_container_only(shed: Box, tmp_path: Path):
+    (tmp_path / "new").write_text("moo")
+    shed.ok("create", "--name", "web", "-v", "herd:/data", "data", "sleep", "1000")
+    assert "cowshed start web" in shed.refused("cp", str(tmp_path / "new"), "web:/data/new")
+    shed.ok("start", "web")
+    shed.ok("cp", "-q", str(tmp_path / "new"), "web:/data/new")
+    assert shed.ok("exec", "web", "cat", "/data/new") == "moo"
+    shed.ok("rm", "-f", "web")
+    assert sh(shed, "-v", "herd:/data", "data", "cat /data/new") == "moo"
