@@ -144,7 +144,7 @@ def test_neither_descriptors_nor_processes_are_left_behind(tmp_path, family):
         apply([member(b"f")], tmp_path / "tree")
         with pytest.raises(ArchiveError):
             apply([member(b"../f")], tmp_path / "tree")
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
     assert children(os.getpid()) == family
 
 
@@ -177,7 +177,7 @@ def test_an_exception_in_the_parent_ends_the_child_and_goes_on(tmp_path, error, 
     before = open_descriptors()
     with pytest.raises(error, match="stop"):
         layer.apply(Endless(fail), str(tmp_path))
-    assert open_descriptors() == before
+    assert open_descriptors() <= before
     assert children(os.getpid()) == family
 
 

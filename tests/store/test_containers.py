@@ -17,6 +17,7 @@ from imagegraph.errors import Ambiguous, Conflict, NameInUse, NotFound
 from imagegraph.model import Container, Image
 from imagegraph.reference import parse
 from imagegraph.store import Store
+from tests.store.conftest import WITHOUT_ZFS
 from tests.store.scenes import add_image, assert_sound, commit, contents, lose, names, write
 from tests.trees import entries, fill
 
@@ -45,16 +46,19 @@ def test_containers_of_one_image_have_nothing_in_common(store: Store, base: Imag
     assert contents(store, two) == contents(store, base) == {"a": b"1"}
 
 
+@WITHOUT_ZFS
 def test_several_get_numbered_names_and_are_all_there(store: Store, base: Image) -> None:
     made = store.create(base, name="web", count=3)
     assert [container.name for container in made] == ["web-1", "web-2", "web-3"]
     assert sorted(store.graph.containers(), key=lambda found: found.name) == made
 
 
+@WITHOUT_ZFS
 def test_many_without_a_name_get_a_name_each(store: Store, base: Image) -> None:
     assert len({container.name for container in store.create(base, count=50)}) == 50
 
 
+@WITHOUT_ZFS
 def test_one_name_in_use_and_none_of_several_is_made(store: Store, base: Image) -> None:
     store.create(base, name="web-2")
     with pytest.raises(NameInUse, match="web-2 is in use"):
@@ -63,6 +67,7 @@ def test_one_name_in_use_and_none_of_several_is_made(store: Store, base: Image) 
     assert_sound(store)
 
 
+@WITHOUT_ZFS
 def test_a_container_of_an_image_that_was_removed_is_refused(store: Store, base: Image) -> None:
     store.remove_image("base:1")
     with pytest.raises(NotFound, match="removed meanwhile"):
@@ -77,6 +82,7 @@ def test_when_a_volume_cannot_be_made_none_of_several_stays(store: Store, base: 
     assert names(store) == set() and store.graph.undone() == []
 
 
+@WITHOUT_ZFS
 def test_a_name_is_free_again_after_rm(store: Store, base: Image) -> None:
     for _ in range(2):
         [container] = store.create(base, name="web")
@@ -84,6 +90,7 @@ def test_a_name_is_free_again_after_rm(store: Store, base: Image) -> None:
     assert_sound(store)
 
 
+@WITHOUT_ZFS
 def test_options_are_kept_as_they_were_given(store: Store, base: Image) -> None:
     options = {"Config": {"Env": ["A=b", "ü=\n"], "Tty": True}, "HostConfig": {"Memory": 1 << 40}}
     store.create(base, name="web", options=options)
@@ -93,6 +100,7 @@ def test_options_are_kept_as_they_were_given(store: Store, base: Image) -> None:
 # Names
 
 
+@WITHOUT_ZFS
 def test_a_container_is_found_by_name_before_id_and_by_a_unique_prefix(
     store: Store, base: Image
 ) -> None:
@@ -104,6 +112,7 @@ def test_a_container_is_found_by_name_before_id_and_by_a_unique_prefix(
         store.container("nobody")
 
 
+@WITHOUT_ZFS
 def test_an_ambiguous_container_prefix_lists_names(store: Store, base: Image) -> None:
     made = store.create(base, count=17)
     digits = [container.id[0] for container in made]
@@ -114,6 +123,7 @@ def test_an_ambiguous_container_prefix_lists_names(store: Store, base: Image) ->
     assert any(container.name in str(caught.value) for container in matching)
 
 
+@WITHOUT_ZFS
 def test_rename_takes_effect_and_frees_the_old_name(store: Store, base: Image) -> None:
     [container] = store.create(base, name="old")
     store.rename(container, "new")
@@ -124,6 +134,7 @@ def test_rename_takes_effect_and_frees_the_old_name(store: Store, base: Image) -
         store.rename(container, "old")
 
 
+@WITHOUT_ZFS
 def test_a_container_that_was_removed_cannot_be_renamed(store: Store, base: Image) -> None:
     [container] = store.create(base, name="old")
     store.remove_container(container)
@@ -223,6 +234,7 @@ def test_a_mount_in_another_namespace_keeps_a_container(store: Store, base: Imag
     assert_sound(store)
 
 
+@WITHOUT_ZFS
 def test_rm_of_what_is_gone_already_says_so(store: Store, base: Image) -> None:
     [container] = store.create(base)
     store.remove_container(container)

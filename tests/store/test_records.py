@@ -13,6 +13,13 @@ from imagegraph.store import Store
 from tests.store.scenes import add_image, assert_sound, commit, tags
 from tests.store.test_full_disk import fill_up
 
+
+@pytest.fixture(autouse=True)
+def nobody_else_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check` need not wait for records that others may be about to write."""
+    monkeypatch.setattr("imagegraph.check.PAUSE", 0.005)
+
+
 LONG = {"note": "x" * 8000}
 """So much in a record that it is no metadata, and needs a block of its own."""
 

@@ -9,6 +9,7 @@ from imagegraph.errors import Ambiguous, Conflict, InvalidReference, NotFound
 from imagegraph.model import Image, Removed
 from imagegraph.reference import parse
 from imagegraph.store import Store
+from tests.store.conftest import WITHOUT_ZFS
 from tests.store.scenes import (
     add_image,
     assert_sound,
@@ -34,12 +35,14 @@ def kinds(removed: list[Removed]) -> list[str]:
 # Looking up
 
 
+@WITHOUT_ZFS
 def test_an_image_is_found_by_its_tag_and_latest_is_the_default(store: Store) -> None:
     image = add_image(store, {"a": b"1"}, "base")
     assert store.image("base") == store.image("base:latest") == image
     assert store.image("docker.io/library/base:latest") == image
 
 
+@WITHOUT_ZFS
 def test_a_tag_is_looked_for_before_an_id(store: Store) -> None:
     image, other = add_image(store, {"a": b"1"}), add_image(store, {"a": b"2"})
     assert store.image(other.id[:8]) == other
@@ -47,12 +50,14 @@ def test_a_tag_is_looked_for_before_an_id(store: Store) -> None:
     assert store.image(other.id[:8]) == image
 
 
+@WITHOUT_ZFS
 def test_an_image_is_found_by_any_unique_prefix_of_its_id(store: Store) -> None:
     image = add_image(store, {"a": b"1"})
     for name in (image.id, image.id[:12], f"sha256:{image.id}", f"sha256:{image.id[:12]}"):
         assert store.image(name) == image
 
 
+@WITHOUT_ZFS
 def test_an_image_is_found_by_its_config_digest_in_its_repository_only(store: Store) -> None:
     image = add_image(store, {"a": b"1"}, "base:1")
     digest = "sha256:" + "5" * 64
@@ -63,6 +68,7 @@ def test_an_image_is_found_by_its_config_digest_in_its_repository_only(store: St
         store.image(f"base@{digest}")
 
 
+@WITHOUT_ZFS
 def test_an_ambiguous_prefix_lists_what_it_matches(store: Store) -> None:
     image = add_image(store, {"a": b"1"})
     first = same_layer(store, image, "abcd" + "1" * 60)
@@ -76,12 +82,14 @@ def test_an_ambiguous_prefix_lists_what_it_matches(store: Store) -> None:
     assert len(store.graph.images()) == 3
 
 
+@WITHOUT_ZFS
 @pytest.mark.parametrize("name", ["nothing", "nothing:1", "0" * 64, "0000", "x@sha256:" + "0" * 64])
 def test_what_is_not_there_is_not_found(store: Store, name: str) -> None:
     with pytest.raises(NotFound, match="no image is called"):
         store.image(name)
 
 
+@WITHOUT_ZFS
 @pytest.mark.parametrize("name", ["", "UPPER", "a b", "-x", "a:", "a:b:c", "x@", "../x"])
 def test_what_is_no_reference_is_refused(store: Store, name: str) -> None:
     with pytest.raises(InvalidReference):
@@ -91,6 +99,7 @@ def test_what_is_no_reference_is_refused(store: Store, name: str) -> None:
 # Tags
 
 
+@WITHOUT_ZFS
 def test_retagging_leaves_the_old_image_dangling(store: Store) -> None:
     old, new = add_image(store, {"a": b"1"}, "base:1"), add_image(store, {"a": b"2"}, "base:1")
     assert store.image("base:1") == new
@@ -98,6 +107,7 @@ def test_retagging_leaves_the_old_image_dangling(store: Store) -> None:
     assert dangling == {old.id: True, new.id: False}
 
 
+@WITHOUT_ZFS
 def test_a_tag_without_a_name_for_it_is_latest_everywhere(store: Store) -> None:
     image = add_image(store, {"a": b"1"})
     store.tag(image, parse("base"))
@@ -107,6 +117,7 @@ def test_a_tag_without_a_name_for_it_is_latest_everywhere(store: Store) -> None:
     assert tags(store) == {"base:latest": committed.id}
 
 
+@WITHOUT_ZFS
 def test_an_image_that_was_removed_cannot_be_tagged(store: Store) -> None:
     image = add_image(store, {"a": b"1"}, "base:1")
     store.remove_image("base:1")
@@ -118,6 +129,7 @@ def test_an_image_that_was_removed_cannot_be_tagged(store: Store) -> None:
 # rmi
 
 
+@WITHOUT_ZFS
 def test_rmi_of_one_of_two_tags_only_untags(store: Store) -> None:
     image = add_image(store, {"a": b"1"}, "base:1")
     store.tag(image, parse("base:2"))
@@ -164,6 +176,7 @@ def test_rmi_of_the_last_child_takes_its_untagged_ancestors_along(store: Store) 
     assert_sound(store)
 
 
+@WITHOUT_ZFS
 def test_rmi_without_prune_keeps_the_ancestors(store: Store) -> None:
     base = add_image(store, {"a": b"1"}, "base:1")
     [container] = store.create(base)
@@ -176,6 +189,7 @@ def test_rmi_without_prune_keeps_the_ancestors(store: Store) -> None:
     assert contents(store, base) == {"a": b"1"}
 
 
+@WITHOUT_ZFS
 def test_rmi_by_id_of_an_untagged_image_with_children_is_refused(store: Store) -> None:
     base = add_image(store, {"a": b"1"})
     [container] = store.create(base)
@@ -195,6 +209,7 @@ def test_rmi_of_the_last_tag_is_refused_while_a_container_is_cloned_from_it(stor
     assert store.image("base:1") == image
 
 
+@WITHOUT_ZFS
 def test_forced_rmi_untags_an_image_in_use_and_keeps_it(store: Store) -> None:
     image = add_image(store, {"a": b"1"}, "base:1")
     [container] = store.create(image, name="user")
@@ -208,6 +223,7 @@ def test_forced_rmi_untags_an_image_in_use_and_keeps_it(store: Store) -> None:
     assert_sound(store)
 
 
+@WITHOUT_ZFS
 def test_rmi_by_id_with_tags_in_several_repositories_needs_force(store: Store) -> None:
     image = add_image(store, {"a": b"1"}, "one:1")
     store.tag(image, parse("two:1"))
@@ -217,6 +233,7 @@ def test_rmi_by_id_with_tags_in_several_repositories_needs_force(store: Store) -
     assert kinds(removed) == ["untagged", "untagged", "image", "layer"]
 
 
+@WITHOUT_ZFS
 def test_rmi_by_id_with_several_tags_in_one_repository_needs_no_force(store: Store) -> None:
     image = add_image(store, {"a": b"1"}, "one:1")
     store.tag(image, parse("one:2"))
@@ -255,6 +272,7 @@ def test_prune_removes_containers_and_dangling_images_only(store: Store) -> None
     assert_sound(store)
 
 
+@WITHOUT_ZFS
 def test_prune_of_the_unused_takes_tagged_images_too(store: Store) -> None:
     add_image(store, {"a": b"1"}, "base:1")
     removal.prune(store, unused=True)
