@@ -25,7 +25,7 @@ from backends import zfs_ioctl, zfs_programs
 from backends.changes import CLOCK_MARGIN, never
 from backends.hints import Hints, Marks, linked_below
 from backends.libzfs.batch import program
-from backends.tree import Cursor, lstat, open_directory
+from backends.tree import CHANGED, Cursor, lstat, open_directory
 
 ATTEMPTS = 5
 """How often the kernel is asked when a commit or a removal moves the snapshots meanwhile."""
@@ -90,7 +90,7 @@ def parted(pool: str, before: Tree, after: Tree) -> Parted | None:
             if error.errno not in _AGAIN:
                 break
         else:
-            return Parted(settled, _hints(before.path, after.path, written))
+            return Parted(settled, _hints_or_none(before.path, after.path, written))
     warnings.warn(
         f"the kernel does not say what was changed ({refusal}): both trees are read", stacklevel=1
     )
@@ -114,6 +114,17 @@ def _written(common: _Step, tree: _Step) -> set[int]:
         return set()
     ranges = zfs_ioctl.objects_since(tree.snapshot, common.snapshot)
     return {number for numbers in ranges for number in numbers}
+
+
+def _hints_or_none(before: str, after: str, written: Set[int]) -> Hints | None:
+    try:
+        return _hints(before, after, written)
+    except OSError as error:
+        if error.errno not in CHANGED:
+            raise
+        # Where a directory that nobody wrote to since was, the other tree, which parted from this
+        # one before that, has something else or nothing: both are read.
+        return None
 
 
 def _hints(before: str, after: str, written: Set[int]) -> Hints:

@@ -196,6 +196,29 @@ def test_volumes_are_compared_through_whatever_snapshot_is_left_of_their_origin(
     assert world.agree(layers[2], layers[3]) == [("", MODIFIED), three]
 
 
+@pytest.mark.parametrize("instead", ["a file", "nothing"])
+def test_what_one_sibling_removed_and_the_other_wrote_below_is_told(
+    world: World, instead: str
+) -> None:
+    def deep(top: Path) -> None:
+        for name in ("a", "a/b", "a/b/c"):
+            Path(top, name).mkdir()
+            # So that the next is in another block of dnodes.
+            for number in range(64):
+                Path(top, f"{name.replace('/', '-')}-{number}").touch()
+        Path(top, "a/b/c/f").write_text("f")
+
+    image = layer(world.backend, deep)
+    one, other = container(world.backend, image), container(world.backend, image)
+    with world.tree(one) as tree:
+        shutil.rmtree(tree / "a/b")
+        if instead == "a file":
+            (tree / "a/b").write_text("no directory")
+    with world.tree(other) as tree:
+        (tree / "a/b/c/new").write_text("new")
+    assert ("a/b/c", ADDED) in world.agree(one, other)
+
+
 def test_volumes_without_a_common_origin_are_walked_and_that_is_told(world: World) -> None:
     image, web = layer(world.backend, spread), container(world.backend)
     with world.tree(web) as tree:

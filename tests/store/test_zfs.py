@@ -73,7 +73,7 @@ def test_snapshots_of_others_keep_container_and_image_until_they_are_forced(stor
     assert set(tags(store)) == {"base:1"} and check(store) == []
     daily = f"{location(store.volume(image))}@daily"
     assert Removed("snapshot", daily) in store.remove_image("base:1", force=True)
-    for kind in ("", "/layers", "/containers", "/staging", "/quarantine"):
+    for kind in ("", "/layers", "/containers", "/volumes", "/staging", "/quarantine"):
         zfs("destroy", f"{home}{kind}@daily")
     assert_sound(store)
 
