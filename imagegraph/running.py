@@ -71,13 +71,17 @@ def state(root: str, id: str) -> State:
     return State("created", pid, code)
 
 
+def runs(root: str) -> list[str]:
+    """The ids of all containers that were started at some time."""
+    try:
+        return os.listdir(f"{root}/runs")
+    except FileNotFoundError:
+        return []
+
+
 def states(root: str) -> dict[str, State]:
     """The states of all containers that were started at some time."""
-    try:
-        ids = os.listdir(f"{root}/runs")
-    except FileNotFoundError:
-        return {}
-    return {id: state(root, id) for id in ids}
+    return {id: state(root, id) for id in runs(root)}
 
 
 def process(id: str) -> int | None:

@@ -16,10 +16,13 @@ from runtime.stopping import ended, finish, kill_all, resume
 
 def leftovers(store: Store, *, repair: bool = False) -> list[Problem]:
     """All of it, and with `repair` its end; what somebody is at work on is none. Raises OSError."""
+    # The runs are read before the graph: what is started meanwhile has its row already.
+    kept = running.runs(store.root)
+    known = store.graph.known("containers")
     containers = {container.id: container for container in store.graph.containers()}
-    kept = os.listdir(f"{store.root}/runs") if os.path.isdir(f"{store.root}/runs") else []
     found = []
-    for id in sorted({*containers, *kept}):
+    # One that is being made or removed is none of ours.
+    for id in sorted({*containers, *(run for run in kept if run not in known)}):
         with _unlocked(id) as is_unlocked:
             looked = _look(store, id, containers.get(id)) if is_unlocked else None
         if looked is None:
