@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,13 +24,28 @@ from runtime.attach import Attachment
 from runtime.engine import NAMES, Engine
 from runtime.errors import RunError, Running
 from runtime.monitor import Monitor, Session, wait
-from runtime.namespaces import private_mounts
+from runtime.namespaces import let_go, private_mounts
 from runtime.process import process
 from runtime.spec import init_binds, spec
 
 ROOTFS = "rootfs"
 ATTENDED = "attended"
 """Its lock says that somebody is there for the container's end."""
+
+# Python, cowshed, what they and a runtime load, and where conmon has a socket for a moment.
+_PROGRAMS = (
+    *(sys.executable, sys.prefix, sys.base_prefix, __file__),
+    *(
+        "/usr/bin",
+        "/usr/sbin",
+        "/usr/lib",
+        "/lib",
+        "/bin",
+        "/etc",
+        "/run",
+        os.environ.get("TMPDIR", "/tmp"),
+    ),
+)
 
 _PATIENCE = 10.0
 """Seconds for conmon to see that the process it watches has ended."""
@@ -199,11 +215,16 @@ def _monitored(
     attached: Sequence[volumes.Attachment],
 ) -> Monitor:
     """A monitor that has the container's volumes mounted, where nobody else sees them."""
+    sources = [each.source for each in binds.of_the_host(container.options.get("HostConfig", {}))]
     with private_mounts(), cgroups.presentable():
         store.backend.mount(store.volume(container), f"{session.bundle}/{ROOTFS}")
         for number, each in enumerate(attached):
             point = binds.volume_point(session.bundle, number)
             store.backend.mount(Volume(VOLUMES, each.volume.id), point)
+        let_go(
+            (session.bundle, f"{store.root}/pool", *sources),
+            (store.root, session.engine.path, engines.monitor(), *_PROGRAMS),
+        )
         return Monitor(session)
 
 
